@@ -1,0 +1,32 @@
+"""Strategy ``mlock``: lock what will be played, within the budget; what PulseAudio did before 2008."""
+
+from collections.abc import Iterable
+
+from samplecache.strategy import Action, Advice, Advise, Lock, Operation, PrefetchStrategy, Span, View, hookimpl
+
+
+class LockHead(PrefetchStrategy):
+    """Lock as much from the head as the lock budget allows and advise the rest; unlock when playing ends."""
+
+    name = "mlock"
+    requires = frozenset({Operation.LOCK})
+    fallback = "willneed"
+
+    def prepare(self, view: View) -> Iterable[Action]:
+        """Lock the head; what the budget leaves over is at least advised."""
+        held_pages = sum(len(span.intersection(view.wanted)) for span in view.held)
+        affordable_pages = held_pages + view.lock_budget_bytes // view.sample.page_bytes
+        cut = min(view.wanted.stop, view.wanted.start + affordable_pages)
+        head, rest = Span(view.wanted.start, cut), Span(cut, view.wanted.stop)
+        actions: list[Action] = []
+        if head:
+            actions.append(Lock(head, view.deadline_ns))
+        if rest:
+            actions.append(Advise(rest, view.deadline_of(rest.start), Advice.WILLNEED))
+        return actions
+
+
+@hookimpl
+def samplecache_register_strategies() -> list[type[PrefetchStrategy]]:
+    """Bring ``mlock``."""
+    return [LockHead]

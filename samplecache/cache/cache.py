@@ -1,0 +1,454 @@
+"""The façade: everything the cache can do, for a service or for a program that embeds it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from samplecache.audio.convert import Converter
+from samplecache.audio.decode import DecodeLimits, Decoder
+from samplecache.audio.format import AudioFormat
+from samplecache.cache.events import EventBus
+from samplecache.cache.figures import PageInMeter, Totals
+from samplecache.cache.ingest import Ingest
+from samplecache.cache.playback import Playback
+from samplecache.cache.prefetcher import Order, Prefetch, Prefetcher
+from samplecache.cache.sample import Content, Sample
+from samplecache.cache.session import MAX_BLOCK_BYTES, PlayOptions, Session, SessionFloor
+from samplecache.cache.store import Lease, Publication, Store
+from samplecache.cache.upload import Declaration, Upload, UploadDesk
+from samplecache.cache.work import WorkQueue
+from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
+from samplecache.errors import InvalidError, LimitError, OutOfRangeError
+from samplecache.kernel.ledger import LockLedger, default_lock_budget
+from samplecache.kernel.port import Capabilities, Kernel, Residency
+from samplecache.strategy.events import Degraded, Evicted, PrefetchDone
+from samplecache.strategy.registry import Binding, StrategyRegistry
+from samplecache.strategy.view import ChoiceView
+from samplecache.witness import Witness
+
+MIN_BLOCK_NS: Final = NS_PER_MS
+MAX_BLOCK_NS: Final = NS_PER_S
+MAX_LEAD_NS: Final = 30 * NS_PER_S
+MAX_HOLD_NS: Final = 3600 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """Limits and defaults of one cache.
+
+    Attributes
+    ----------
+    budget_bytes : int
+        The most that all samples may take, in bytes.
+    lock_budget_bytes : int or None
+        The most that may be locked, in bytes; None takes RLIMIT_MEMLOCK less a reserve.
+    max_samples, max_sessions, max_prefetches, max_uploads : int
+        The most of each at a time.
+    max_upload_bytes : int
+        The largest upload, in bytes.
+    max_decoded_bytes : int
+        The largest sample once decoded, in bytes.
+    upload_ttl_ns : int
+        How long an interrupted resumable upload is kept.
+    workers : int
+        Threads that carry out prefetches. Each may wait in a page fault.
+    default_strategy : str
+        For requests and samples that name none; empty for ``none``.
+    spool_dir : str or None
+        Where uploads are spooled; None for the system's temporary directory.
+    """
+
+    budget_bytes: int = 1 << 30
+    lock_budget_bytes: int | None = None
+    max_samples: int = 100_000
+    max_sessions: int = 256
+    max_prefetches: int = 1024
+    max_uploads: int = 16
+    max_upload_bytes: int = 256 << 20
+    max_decoded_bytes: int = 512 << 20
+    upload_ttl_ns: int = 60 * NS_PER_S
+    workers: int = 4
+    default_strategy: str = ""
+    spool_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hold:
+    """Locks of a prefetch that has ended, kept for whoever plays the sample next."""
+
+    order: Order
+    lease: Lease
+
+
+class SampleCache:
+    """Samples in anonymous memory, and their pages back in RAM before they are played.
+
+    All methods may be called from any thread. Those that may block or fault say so.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Real or simulated.
+    settings : CacheSettings
+        Limits and defaults.
+    registry : StrategyRegistry, optional
+        Strategies; all installed plugins if not given.
+    clock : Clock, optional
+        What deadlines are measured on. Must be a real clock: worker threads sleep on it.
+    witness : Witness, optional
+        Sleeping threads that tell the machine's stalls from memory's; without one no underrun is put down to
+        scheduling. The caller starts and stops it.
+
+    Raises
+    ------
+    UnknownStrategyError
+        ``settings.default_strategy`` is not registered.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        settings: CacheSettings,
+        registry: StrategyRegistry | None = None,
+        clock: Clock | None = None,
+        witness: Witness | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.settings = settings
+        self.registry = registry or StrategyRegistry.discover()
+        self.registry.check(settings.default_strategy)
+        self.clock = clock or MonotonicClock()
+        self.witness = witness
+        self.capabilities: Capabilities = kernel.probe()
+        budget_bytes = settings.lock_budget_bytes
+        self.ledger = LockLedger(
+            kernel, default_lock_budget(self.capabilities) if budget_bytes is None else budget_bytes
+        )
+        self.events = EventBus(self.registry)
+        self.totals = Totals()
+        self.meter = PageInMeter()
+        self.store = Store(kernel, settings.budget_bytes, settings.max_samples)
+        self._work = WorkQueue(settings.workers, self.clock)
+        self.uploads = UploadDesk(
+            settings.max_uploads,
+            settings.max_upload_bytes,
+            settings.upload_ttl_ns,
+            self._call_later,
+            settings.spool_dir,
+        )
+        self._decoder = Decoder(
+            DecodeLimits(max_input_bytes=settings.max_upload_bytes, max_decoded_bytes=settings.max_decoded_bytes)
+        )
+        self._ingest = Ingest(kernel, self.store, self._decoder, settings.max_decoded_bytes)
+        self._prefetcher = Prefetcher(
+            kernel, self.ledger, self.registry, self._work, self.clock, self.meter, self.capabilities, self._fell_short
+        )
+        self._floor = SessionFloor(
+            kernel, self.clock, self._prefetcher, self.meter, self.totals, self._witness_ns, self.events.publish
+        )
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        # A session, and the holds of prefetches that it took over.
+        self._sessions: dict[Session, list[_Hold]] = {}
+        self._prefetches: set[Prefetch] = set()
+        self._holds: dict[Content, list[_Hold]] = {}
+
+    # --- uploads ---
+
+    def open_upload(self, declaration: Declaration) -> Upload:
+        """Begin or resume an upload; see :meth:`UploadDesk.open`. Refuses early what could not be stored anyway.
+
+        Raises
+        ------
+        UnknownStrategyError, InvalidSampleIdError, ConflictError, StoreFullError, LimitError, InvalidError
+        """
+        self.registry.check(declaration.strategy)
+        raw = declaration.raw_format
+        if raw is not None:
+            raw.bytes_to_frames(declaration.total_bytes)
+        known_bytes = declaration.total_bytes if raw is not None else 0
+        self.store.check_room(declaration.sample_id, known_bytes, replace=declaration.replace)
+        return self.uploads.open(declaration)
+
+    def finish_upload(self, upload: Upload) -> Publication:
+        """Verify, decode and publish. Blocks on the decoder, and may fault. On any error the store is as it was.
+
+        Raises
+        ------
+        UploadIncompleteError, ChecksumError, AudioError, DecodedTooLargeError, StoreFullError, MappingError, ...
+        """
+        publication = self._ingest.ingest(upload.declaration, upload.verify())
+        for sample_id, freed_bytes in publication.evicted:
+            self.events.publish(Evicted(self.clock.now_ns(), sample_id, freed_bytes))
+        return publication
+
+    # --- prefetch ---
+
+    def prefetch(
+        self,
+        sample_id: str,
+        start_frame: int = 0,
+        frames: int = 0,
+        strategy: str = "",
+        deadline_ns: int | None = None,
+        hold_ns: int = 10 * NS_PER_S,
+    ) -> Prefetch:
+        """Have a sample's pages brought in. Does not block; watch the :class:`Prefetch` that it returns.
+
+        Parameters
+        ----------
+        sample_id : str
+            The sample.
+        start_frame, frames : int
+            Frames to bring in; to the end if `frames` is 0.
+        strategy : str
+            A name, "auto", or empty for no wish.
+        deadline_ns : int or None
+            When the first frame will be played, on the cache's clock.
+        hold_ns : int
+            How long locks are kept after it has ended, unless a session takes them over.
+
+        Raises
+        ------
+        SampleNotFoundError, OutOfRangeError, UnknownStrategyError, LimitError, InvalidError
+        """
+        _check_between("hold", hold_ns, 0, MAX_HOLD_NS)
+        lease = self.store.lease(sample_id)
+        try:
+            wanted = lease.content.pages_of(lease.content.check_frames(start_frame, frames), self.kernel.page_bytes)
+            binding = self._bind(lease.sample, strategy)
+            holder = f"prefetch-{next(self._numbers)}"
+            with self._lock:
+                if len(self._prefetches) >= self.settings.max_prefetches:
+                    raise _limit_error("prefetches", self.settings.max_prefetches)
+                order = Order(lease.sample, wanted, binding, deadline_ns, holder)
+                prefetch = self._prefetcher.prefetch(order, lambda ended: self._prefetch_ended(ended, lease, hold_ns))
+                self._prefetches.add(prefetch)
+        except BaseException:
+            lease.release()
+            raise
+        prefetch.start()
+        return prefetch
+
+    def _prefetch_ended(self, prefetch: Prefetch, lease: Lease, hold_ns: int) -> None:
+        order, progress = prefetch.order, prefetch.progress
+        hold = _Hold(order, lease)
+        with self._lock:
+            self._prefetches.discard(prefetch)
+            self._holds.setdefault(lease.content, []).append(hold)
+        self._call_later(lambda: self._expire(hold), 0 if prefetch.cancelled else hold_ns)
+        self.totals.add_prefetch(order.binding.strategy.name, progress.pages_needed, progress.pages_in)
+        self.events.publish(
+            PrefetchDone(
+                self.clock.now_ns(),
+                order.sample.sample_id,
+                order.binding.strategy.name,
+                progress.pages_needed,
+                progress.pages_in,
+                progress.elapsed_ns,
+                prefetch.in_time,
+                prefetch.cancelled,
+            )
+        )
+
+    def _expire(self, hold: _Hold) -> None:
+        """Give a hold up unless a session has taken it over. On a worker: it may block."""
+        with self._lock:
+            holds = self._holds.get(hold.lease.content, [])
+            if hold not in holds:
+                return
+            holds.remove(hold)
+            if not holds:
+                del self._holds[hold.lease.content]
+        self._give_up(hold)
+
+    def _give_up(self, hold: _Hold) -> None:
+        self._prefetcher.release(hold.order)
+        hold.lease.release()
+
+    # --- playback ---
+
+    def open_session(self, options: PlayOptions) -> Session:
+        """Open a playback session; its clock starts now. Does not block. Close it in any case.
+
+        It takes over what prefetches of the same sample hold locked.
+
+        Raises
+        ------
+        SampleNotFoundError, OutOfRangeError, UnknownStrategyError, InvalidFormatError, LimitError, InvalidError
+        """
+        _check_between("block", options.block_ns, MIN_BLOCK_NS, MAX_BLOCK_NS)
+        _check_between("lead", options.lead_ns or 0, 0, MAX_LEAD_NS)
+        lease = self.store.lease(options.sample_id)
+        try:
+            stored = lease.content.format
+            delivered = options.format(stored)
+            playback = Playback(
+                stored.rate_hz,
+                lease.content.frames,
+                lease.content.check_frames(options.start_frame, options.frames),
+                _block_frames(stored, delivered, options.block_ns),
+                self.clock.now_ns(),
+                options.lead_ns,
+                loop=options.loop,
+            )
+            converter = Converter(stored, delivered, options.gain)
+            binding = self._bind(lease.sample, options.strategy)
+            with self._lock:
+                if len(self._sessions) >= self.settings.max_sessions:
+                    raise _limit_error("sessions", self.settings.max_sessions)
+                session_id = f"session-{next(self._numbers)}"
+                session = Session(session_id, lease, binding, playback, converter, self._floor, self._session_closed)
+                self._sessions[session] = self._holds.pop(lease.content, [])
+        except BaseException:
+            lease.release()
+            raise
+        session.start()
+        self.totals.add_session(binding.strategy.name)
+        return session
+
+    def _session_closed(self, session: Session) -> None:
+        with self._lock:
+            holds = self._sessions.pop(session, [])
+        for hold in holds:
+            self._give_up(hold)
+
+    # --- samples ---
+
+    def residency(self, sample_id: str, start_frame: int = 0, frames: int = 0) -> Residency:
+        """Tell where the pages of a sample are. Does not fault; takes some milliseconds for a large sample.
+
+        Raises
+        ------
+        SampleNotFoundError, OutOfRangeError
+        """
+        with self.store.lease(sample_id) as lease:
+            content = lease.content
+            span = content.pages_of(content.check_frames(start_frame, frames), self.kernel.page_bytes)
+            return self.kernel.residency(content.region, span)
+
+    def evict(self, sample_id: str, timeout_ns: int) -> tuple[int, int]:
+        """Page a sample out, as disuse would; return its pages and how many unlocked ones are left in RAM. Blocks.
+
+        Raises
+        ------
+        SampleNotFoundError, NotPermittedError
+        """
+        with self.store.lease(sample_id) as lease:
+            region = lease.content.region
+            return region.pages, self.kernel.evict(region, region.span, timeout_ns)
+
+    def update(
+        self,
+        sample_id: str,
+        *,
+        tags: tuple[str, ...] | None = None,
+        pinned: bool | None = None,
+        strategy: str | None = None,
+    ) -> Sample:
+        """Change what is not None about a sample.
+
+        Raises
+        ------
+        SampleNotFoundError, UnknownStrategyError, InvalidError
+        """
+        if strategy is not None:
+            self.registry.check(strategy)
+        return self.store.update(sample_id, tags=tags, pinned=pinned, strategy=strategy)
+
+    # --- figures ---
+
+    @property
+    def session_count(self) -> int:
+        """Sessions open now."""
+        return len(self._sessions)
+
+    @property
+    def prefetch_count(self) -> int:
+        """Prefetches under way now."""
+        return len(self._prefetches)
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Stop workers, end the decoder, unmap everything. Blocks. Sessions must have been closed before."""
+        for prefetch in tuple(self._prefetches):
+            prefetch.cancel()
+        self._work.close()
+        self._decoder.close()
+        self.uploads.clear()
+        self.store.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- inside ---
+
+    def _bind(self, sample: Sample, strategy: str) -> Binding:
+        view = ChoiceView(
+            sample.view(self.kernel.page_bytes),
+            self.capabilities,
+            self.ledger.budget_bytes - self.ledger.locked_bytes,
+            self.meter.figures,
+            self.registry.names,
+        )
+        binding = self.registry.bind(strategy, sample.strategy, self.settings.default_strategy, view)
+        if binding.degraded_from:
+            self._degraded(sample.sample_id, binding.strategy.name, binding.degraded_from, "; ".join(binding.notes))
+        return binding
+
+    def _fell_short(self, order: Order, why: str) -> None:
+        name = order.binding.strategy.name
+        self._degraded(order.sample.sample_id, name, name, why)
+
+    def _degraded(self, sample_id: str, strategy: str, wanted: str, why: str) -> None:
+        self.events.publish(Degraded(self.clock.now_ns(), sample_id, strategy, wanted, why))
+
+    def _call_later(self, work: Callable[[], None], delay_ns: int) -> None:
+        self._work.call_at(work, self.clock.now_ns() + delay_ns)
+
+    def _witness_ns(self, start_ns: int, stop_ns: int) -> int:
+        if self.witness is None:
+            return 0
+        try:
+            return self.witness.lateness_between(start_ns, stop_ns)
+        except OutOfRangeError:
+            # Older than it remembers: then it cannot be called as a witness.
+            return 0
+
+
+def _block_frames(stored: AudioFormat, delivered: AudioFormat, block_ns: int) -> int:
+    """Return frames per block at the stored rate, so that no delivered block is larger than a message should be."""
+    by_time = stored.rate_hz * block_ns // NS_PER_S
+    # A resampler may give out what it held back before: leave it half a block of room.
+    room_bytes = MAX_BLOCK_BYTES if stored.rate_hz == delivered.rate_hz else MAX_BLOCK_BYTES // 2
+    by_size = room_bytes * stored.rate_hz // (delivered.frame_bytes * delivered.rate_hz)
+    return max(1, min(by_time, by_size))
+
+
+def _check_between(what: str, value_ns: int, least_ns: int, most_ns: int) -> None:
+    if not least_ns <= value_ns <= most_ns:
+        raise InvalidError(
+            f"a {what} of {value_ns / NS_PER_MS:g} ms is out of range",
+            remedy=f"Give {least_ns / NS_PER_MS:g} to {most_ns / NS_PER_MS:g} ms",
+            reason=f"INVALID_{what.upper()}",
+        )
+
+
+def _limit_error(what: str, limit: int) -> LimitError:
+    return LimitError(
+        f"there are {limit} {what} already, which is the limit",
+        remedy=f"Wait for one to end, or raise max_{what}",
+        reason=f"TOO_MANY_{what.upper()}",
+        limit=limit,
+    )

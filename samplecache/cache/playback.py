@@ -1,0 +1,232 @@
+"""One session's cursor, deadlines and glitch accounting. No I/O, no clock: it is told the time and says what to do.
+
+The audio clock of a session starts when it does. Block *n* begins *t(n)* after the start, *t* being the sum of the
+lengths of the blocks before it. The client sounds it ``lead_ns`` after that, so the server may send it from ``start +
+t(n)`` on, and it is late if it is not ready at ``start + t(n) + lead_ns``. A late block is heard as a gap of that
+length, after which playing goes on where it stopped: so the start moves back by the gap, as for a player that waits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache.errors import OutOfRangeError
+from samplecache.kernel.port import FaultCounts
+from samplecache.strategy.events import UnderrunCause
+
+BACKLOG_NS: Final = NS_PER_MS
+"""A read that begins so much after its block could have been sent is behind: the reads before it share the blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block to be read and sent.
+
+    Attributes
+    ----------
+    frames : range
+        Frames of the sample.
+    send_ns : int
+        When it may leave, nanoseconds on the cache's clock.
+    due_ns : int or None
+        When it must be ready; None if there is no hurry (unlimited pace).
+    """
+
+    frames: range
+    send_ns: int
+    due_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How reading a block went.
+
+    Attributes
+    ----------
+    began_ns, ready_ns : int
+        When the read began and when the block was ready, nanoseconds on the cache's clock.
+    faults : FaultCounts
+        Faults of the thread that read it, while it did.
+    witness_ns : int
+        How late threads that only sleep were meanwhile, at worst.
+    client_ns : int
+        How long the client had kept the block before from being sent.
+    """
+
+    began_ns: int
+    ready_ns: int
+    faults: FaultCounts
+    witness_ns: int = 0
+    client_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A block that was not ready when it was due.
+
+    Attributes
+    ----------
+    offset_frames : int
+        Its first frame.
+    late_ns : int
+        How late it was.
+    cause : UnderrunCause
+        Why.
+    faults : FaultCounts
+        Faults that count towards it.
+    """
+
+    offset_frames: int
+    late_ns: int
+    cause: UnderrunCause
+    faults: FaultCounts
+
+
+@dataclass(slots=True)
+class PlaybackStats:
+    """What happened in a session so far; times in nanoseconds."""
+
+    blocks: int = 0
+    frames: int = 0
+    late_blocks: int = 0
+    longest_stall_ns: int = 0
+    longest_read_ns: int = 0
+    first_block_ns: int = 0
+    faults: FaultCounts = field(default_factory=FaultCounts)
+    late_by_cause: Counter[UnderrunCause] = field(default_factory=Counter)
+
+
+class Playback:
+    """Where a session stands and what it has suffered. Used by one thread at a time.
+
+    Parameters
+    ----------
+    rate_hz : int
+        The sample's rate.
+    sample_frames : int
+        The sample's length.
+    frames : range
+        Frames to play.
+    block_frames : int
+        Frames per block; the last before the end may be shorter.
+    start_ns : int
+        When it starts.
+    lead_ns : int or None
+        How long after a block may leave it is due; None for unlimited pace, where nothing is late.
+    loop : bool
+        Whether to begin again after the last frame.
+    """
+
+    def __init__(
+        self,
+        rate_hz: int,
+        sample_frames: int,
+        frames: range,
+        block_frames: int,
+        start_ns: int,
+        lead_ns: int | None,
+        *,
+        loop: bool = False,
+    ) -> None:
+        self.loop = loop
+        self.stats = PlaybackStats()
+        self._rate_hz = rate_hz
+        self._sample_frames = sample_frames
+        self._frames = frames
+        self._block_frames = block_frames
+        self._start_ns = start_ns
+        self._opened_ns = start_ns
+        self._lead_ns = lead_ns
+        self._next_frame = frames.start
+        self._played_frames = 0
+        self._backlog = FaultCounts()
+
+    @property
+    def next_frame(self) -> int:
+        """The frame that the next block begins with."""
+        return self._next_frame
+
+    @property
+    def remaining(self) -> range:
+        """Frames from here to the end of what is to be played."""
+        return range(self._next_frame, self._frames.stop)
+
+    def next_block(self) -> Block | None:
+        """Return the block to read next, or None at the end. Asking again gives the same."""
+        if self._next_frame >= self._frames.stop and self.loop and len(self._frames):
+            self._next_frame = self._frames.start
+        frames = range(self._next_frame, min(self._next_frame + self._block_frames, self._frames.stop))
+        if not frames:
+            return None
+        send_ns = self._start_ns + self._played_frames * NS_PER_S // self._rate_hz
+        if self._lead_ns is None:
+            return Block(frames, self._opened_ns, None)
+        return Block(frames, send_ns, send_ns + self._lead_ns)
+
+    def delivered(self, block: Block, reading: Reading) -> Late | None:
+        """Account for a block that was read; return how it was late, if it was."""
+        self._next_frame = block.frames.stop
+        self._played_frames += len(block.frames)
+        stats = self.stats
+        stats.blocks += 1
+        stats.frames += len(block.frames)
+        stats.faults += reading.faults
+        stats.longest_read_ns = max(stats.longest_read_ns, reading.ready_ns - reading.began_ns)
+        if stats.blocks == 1:
+            stats.first_block_ns = reading.ready_ns - self._opened_ns
+        if block.due_ns is None:
+            return None
+        if reading.began_ns - block.send_ns < BACKLOG_NS:
+            self._backlog = FaultCounts()
+        self._backlog += reading.faults
+        late_ns = reading.ready_ns - block.due_ns
+        if late_ns <= 0:
+            return None
+        late = Late(block.frames.start, late_ns, self._cause(late_ns, reading), self._backlog)
+        stats.late_blocks += 1
+        stats.longest_stall_ns = max(stats.longest_stall_ns, late_ns)
+        stats.late_by_cause[late.cause] += 1
+        self._start_ns += late_ns
+        self._backlog = FaultCounts()
+        return late
+
+    def seek(self, frame: int, now_ns: int) -> None:
+        """Go on at `frame`, with the audio clock starting anew.
+
+        Raises
+        ------
+        OutOfRangeError
+            The sample has no such frame; nothing changed. The reason is ``SEEK_OUT_OF_RANGE``.
+        """
+        if not 0 <= frame <= self._sample_frames:
+            raise OutOfRangeError(
+                f"frame {frame} is past a sample of {self._sample_frames} frames",
+                remedy=f"Seek to a frame inside [0, {self._sample_frames}]",
+                reason="SEEK_OUT_OF_RANGE",
+                frame=frame,
+            )
+        if frame not in self._frames and frame != self._frames.stop:
+            self._frames = range(min(frame, self._frames.start), max(self._frames.stop, self._sample_frames))
+        self._next_frame = frame
+        self._start_ns = now_ns
+        self._played_frames = 0
+        self._backlog = FaultCounts()
+
+    def _cause(self, late_ns: int, reading: Reading) -> UnderrunCause:
+        """Tell why, from the reader's faults, the witness and the client, in that order.
+
+        A witness or a client accounts for a late block if it was itself held up for at least half as long: what it saw
+        is a lower bound, since a witness looks only every few milliseconds.
+        """
+        if self._backlog.major:
+            return UnderrunCause.MAJOR_FAULT
+        if 2 * reading.witness_ns >= late_ns:
+            return UnderrunCause.SCHEDULING
+        if self._backlog.minor and reading.ready_ns - reading.began_ns >= late_ns:
+            return UnderrunCause.PAGE_WAIT
+        if 2 * reading.client_ns >= late_ns:
+            return UnderrunCause.CLIENT
+        return UnderrunCause.SERVICE

@@ -1,0 +1,356 @@
+"""Has strategies decide and actions done, nearest deadline first across all sessions, and watches the pages arrive."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from samplecache.cache.executor import ActionExecutor
+from samplecache.cache.figures import PageInMeter
+from samplecache.cache.sample import Sample
+from samplecache.cache.work import WorkQueue
+from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
+from samplecache.errors import SamplecacheError, StrategyError
+from samplecache.kernel.ledger import LockLedger
+from samplecache.kernel.port import Capabilities, Kernel, Span, Tier
+from samplecache.strategy.actions import Action
+from samplecache.strategy.base import PrefetchStrategy
+from samplecache.strategy.registry import Binding, StrategyRegistry
+from samplecache.strategy.view import View
+
+CHUNK_PAGES: Final = 64
+"""Pages done at a time: 256 KiB of 4 KiB pages, so that a nearer deadline or a cancellation waits for no more."""
+
+POLL_NS: Final = 5 * NS_PER_MS
+"""How often arrival is looked at, at the most: mincore is the only unprivileged sign that WILLNEED has finished."""
+
+POLL_DUTY: Final = 20
+"""Looking costs time in proportion to the span; at least so many times that is slept between looks (5 % of a core)."""
+
+GIVE_UP_NS: Final = NS_PER_S
+"""A prefetch whose actions are done ends when no page has arrived for so long: reclaim is taking them back."""
+
+
+class Moment(enum.Enum):
+    """Which method of a strategy is to decide."""
+
+    PREPARE = enum.auto()
+    ADVANCE = enum.auto()
+    FINISH = enum.auto()
+
+    def overridden_by(self, strategy: PrefetchStrategy) -> bool:
+        """Return whether the strategy has anything to say at this moment."""
+        name = self.name.lower()
+        return getattr(type(strategy), name) is not getattr(PrefetchStrategy, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be prefetched, and how.
+
+    Attributes
+    ----------
+    sample : Sample
+        The sample. Its content must stay leased until the prefetch has ended.
+    wanted : Span
+        Pages to be brought in.
+    binding : Binding
+        The strategy that decides.
+    deadline_ns : int or None
+        When the first of them will be read; None if at once.
+    holder : str
+        In whose name pages are locked.
+    moment : Moment
+        Which method decides.
+    """
+
+    sample: Sample
+    wanted: Span
+    binding: Binding
+    deadline_ns: int | None
+    holder: str
+    moment: Moment = Moment.PREPARE
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a prefetch has come.
+
+    Attributes
+    ----------
+    pages_needed : int
+        Pages of the span that were not in RAM when it began.
+    pages_in : int
+        Of those, how many were in RAM at the last look.
+    elapsed_ns : int
+        Time since it began, or that it took.
+    done : bool
+        Whether it has ended.
+    """
+
+    pages_needed: int
+    pages_in: int
+    elapsed_ns: int
+    done: bool
+
+
+class _State(enum.Enum):
+    RUNNING = enum.auto()
+    DONE = enum.auto()
+    CANCELLED = enum.auto()
+
+
+class Prefetch:
+    """An order being carried out. Made by :meth:`Prefetcher.prefetch`; any thread may ask it how far it is.
+
+    Attributes
+    ----------
+    order : Order
+        What it is to do.
+    notes : list of str
+        What came short of that, each with its remedy.
+    """
+
+    def __init__(self, prefetcher: Prefetcher, order: Order, on_end: Callable[[Prefetch], None]) -> None:
+        self.order = order
+        self.notes: list[str] = []
+        self._prefetcher = prefetcher
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._state = _State.RUNNING
+        self._at_work = 0
+        self._actions_left = 0
+        self._ended = threading.Event()
+        self._ended_ns = 0
+        self._began_ns = prefetcher.clock.now_ns()
+        self._last_arrival_ns = self._began_ns
+        self._missing: tuple[Span, ...] = ()
+        self._needed = 0
+        self._in = 0
+
+    @property
+    def progress(self) -> Progress:
+        """How far it had come at the last look, some milliseconds ago. Never blocks."""
+        done = self._ended.is_set()
+        until_ns = self._ended_ns if done else self._prefetcher.clock.now_ns()
+        return Progress(self._needed, self._in, until_ns - self._began_ns, done)
+
+    @property
+    def in_time(self) -> bool:
+        """Whether it ended before its deadline, or had none."""
+        deadline_ns = self.order.deadline_ns
+        return deadline_ns is None or (self._ended.is_set() and self._ended_ns <= deadline_ns)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._state is _State.CANCELLED
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block until it has ended or `timeout_s` has passed; return whether it has ended."""
+        return self._ended.wait(timeout_s)
+
+    def start(self) -> None:
+        """Have a worker look what is missing and ask the strategy. Never blocks."""
+        self._submit(self._begin, self.order.deadline_ns)
+
+    def cancel(self) -> None:
+        """Stop: no further chunk is begun; it has ended when the one under way is finished. Never blocks."""
+        self._end(_State.CANCELLED)
+
+    # --- on worker threads ---
+
+    def _submit(self, piece: Callable[[], None], deadline_ns: int | None) -> None:
+        self._prefetcher.submit(lambda: self._do(piece), deadline_ns)
+
+    def _do(self, piece: Callable[[], None]) -> None:
+        """Do a piece of the work unless all is over. While a piece is being done, the end is not reported: whoever
+        hears of the end may unmap the memory.
+        """
+        with self._lock:
+            if self._state is not _State.RUNNING:
+                return
+            self._at_work += 1
+        try:
+            piece()
+        finally:
+            with self._lock:
+                self._at_work -= 1
+                over = self._state is not _State.RUNNING and not self._at_work
+            if over:
+                self._report()
+
+    def _begin(self) -> None:
+        residency = self._prefetcher.kernel.residency(self.order.sample.content.region, self.order.wanted)
+        self._missing = tuple(residency.spans_in(Tier.SWAPPED))
+        self._needed = sum(map(len, self._missing))
+        try:
+            actions = self._prefetcher.decide(self.order)
+        except StrategyError as error:
+            self._fall_short(str(error))
+            actions = ()
+        self._actions_left = len(actions)
+        for action in actions:
+            self._submit_action(action)
+        if not actions:
+            self._end(_State.DONE)
+        elif self.order.moment is Moment.PREPARE:
+            self._watch()
+
+    def _submit_action(self, action: Action) -> None:
+        self._submit(lambda: self._do_chunk(action), action.deadline_ns)
+
+    def _do_chunk(self, action: Action) -> None:
+        """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
+        head = next(action.span.chunks(CHUNK_PAGES), action.span)
+        short = self._prefetcher.execute(self.order, replace(action, span=head))
+        if short:
+            self._fall_short(short)
+        elif head.stop < action.span.stop:
+            self._submit_action(self._after(head, action))
+            return
+        with self._lock:
+            self._actions_left -= 1
+        if not self._actions_left and self.order.moment is not Moment.PREPARE:
+            self._end(_State.DONE)
+
+    def _after(self, head: Span, action: Action) -> Action:
+        deadline_ns = action.deadline_ns
+        if deadline_ns is not None:
+            deadline_ns += len(head) * self.order.sample.view(self._prefetcher.kernel.page_bytes).page_ns
+        return replace(action, span=Span(head.stop, action.span.stop), deadline_ns=deadline_ns)
+
+    def _watch(self) -> None:
+        """Count what has arrived; end if that is all, or if nothing more is to be hoped for; else look again later."""
+        clock = self._prefetcher.clock
+        began_ns = clock.now_ns()
+        busy = self._actions_left > 0
+        region = self.order.sample.content.region
+        arrived = sum(self._prefetcher.kernel.residency(region, span).in_core for span in self._missing)
+        if busy or arrived != self._in:
+            self._in, self._last_arrival_ns = arrived, began_ns
+        if not busy and (arrived == self._needed or began_ns - self._last_arrival_ns >= GIVE_UP_NS):
+            self._end(_State.DONE)
+            return
+        looked_ns = clock.now_ns()
+        pause_ns = max(POLL_NS, POLL_DUTY * (looked_ns - began_ns))
+        self._prefetcher.call_at(lambda: self._do(self._watch), looked_ns + pause_ns)
+
+    def _fall_short(self, why: str) -> None:
+        if why not in self.notes:
+            self.notes.append(why)
+            self._prefetcher.on_short(self.order, why)
+
+    def _end(self, state: _State) -> None:
+        with self._lock:
+            if self._state is not _State.RUNNING:
+                return
+            self._state = state
+            self._ended_ns = self._prefetcher.clock.now_ns()
+            over = not self._at_work
+        if over:
+            self._report()
+
+    def _report(self) -> None:
+        if self._in:
+            page_bytes = self._prefetcher.kernel.page_bytes
+            self._prefetcher.meter.record_prefetch(self._in * page_bytes, self._ended_ns - self._began_ns)
+        try:
+            self._on_end(self)
+        finally:
+            self._ended.set()
+
+
+class Prefetcher:
+    """What all prefetches share: the kernel, the workers, the plugins. Any thread; no method of it blocks or faults
+    except :meth:`decide` and :meth:`execute`, which workers call.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        What acts on memory.
+    ledger : LockLedger
+        Who holds which pages locked.
+    registry : StrategyRegistry
+        Runs strategies so that they can do no harm.
+    work : WorkQueue
+        The worker threads.
+    clock : Clock
+        What deadlines are measured on.
+    meter : PageInMeter
+        Told what page-ins cost.
+    capabilities : Capabilities
+        Shown to strategies.
+    on_short : Callable
+        Called with the order and a sentence when something got less than it asked for.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        ledger: LockLedger,
+        registry: StrategyRegistry,
+        work: WorkQueue,
+        clock: Clock,
+        meter: PageInMeter,
+        capabilities: Capabilities,
+        on_short: Callable[[Order, str], None],
+    ) -> None:
+        self.kernel = kernel
+        self.clock = clock
+        self.meter = meter
+        self.on_short = on_short
+        self.call_at = work.call_at
+        self._ledger = ledger
+        self._registry = registry
+        self._work = work
+        self._capabilities = capabilities
+        self._executor = ActionExecutor(kernel, ledger)
+
+    def prefetch(self, order: Order, on_end: Callable[[Prefetch], None]) -> Prefetch:
+        """Return a prefetch of `order`, to be started.
+
+        `on_end` is called exactly once, on whichever thread it ends or is cancelled, when no page is being worked on.
+        """
+        return Prefetch(self, order, on_end)
+
+    def submit(self, work: Callable[[], None], deadline_ns: int | None) -> None:
+        """Have `work` done by a worker; without a deadline, as if it were due now."""
+        self._work.submit(work, self.clock.now_ns() if deadline_ns is None else deadline_ns)
+
+    def decide(self, order: Order) -> tuple[Action, ...]:
+        """Show the strategy how things are and return what it wants done.
+
+        Raises
+        ------
+        StrategyError
+            It failed.
+        """
+        content = order.sample.content
+        view = View(
+            now_ns=self.clock.now_ns(),
+            sample=order.sample.view(self.kernel.page_bytes),
+            wanted=order.wanted,
+            deadline_ns=order.deadline_ns,
+            residency=self.kernel.residency(content.region, order.wanted),
+            held=self._ledger.spans(order.holder, content.region),
+            lock_budget_bytes=self._ledger.budget_bytes - self._ledger.locked_bytes,
+            page_in=self.meter.figures,
+            capabilities=self._capabilities,
+        )
+        strategy = order.binding.strategy
+        return self._registry.decide(strategy, getattr(strategy, order.moment.name.lower()), view)
+
+    def execute(self, order: Order, action: Action) -> str:
+        """Do `action` and return what came short of it, or nothing. Blocks and faults."""
+        try:
+            return self._executor.execute(order.holder, order.sample.content, action)
+        except SamplecacheError as error:
+            return str(error)
+
+    def release(self, order: Order) -> None:
+        """Give up all locks of the order's holder on its sample. Blocks while a lock is being taken."""
+        self._ledger.release(order.holder, order.sample.content.region)

@@ -1,0 +1,314 @@
+"""A playback session: reads blocks out of sample memory and accounts for what that cost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from samplecache.audio.convert import Converter
+from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.cache.figures import PageInMeter, Totals
+from samplecache.cache.playback import Block, Playback, Reading
+from samplecache.cache.prefetcher import Moment, Order, Prefetch, Prefetcher
+from samplecache.cache.store import Lease
+from samplecache.clock import NS_PER_MS, Clock
+from samplecache.kernel.port import Kernel, Span
+from samplecache.strategy.events import Event, Underrun
+from samplecache.strategy.registry import Binding
+
+MAX_BLOCK_BYTES: Final = 64 << 10
+"""Larger messages cost server memory for every stream and gain nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayOptions:
+    """What a client asks of a session.
+
+    Attributes
+    ----------
+    sample_id : str
+        The sample.
+    start_frame : int
+        First frame to play.
+    frames : int
+        How many; 0 plays to the end.
+    strategy : str
+        Strategy, "auto", or empty for no wish.
+    rate_hz, channels : int
+        Format to deliver; 0 as stored.
+    encoding : Encoding or None
+        Encoding to deliver; None as stored.
+    loop : bool
+        Whether to begin again after the last frame.
+    gain : float
+        Linear gain.
+    block_ns : int
+        Length of a block.
+    lead_ns : int or None
+        How long after a block may leave it is due; None for unlimited pace.
+    """
+
+    sample_id: str
+    start_frame: int = 0
+    frames: int = 0
+    strategy: str = ""
+    rate_hz: int = 0
+    channels: int = 0
+    encoding: Encoding | None = None
+    loop: bool = False
+    gain: float = 1.0
+    block_ns: int = 20 * NS_PER_MS
+    lead_ns: int | None = 100 * NS_PER_MS
+
+    def format(self, stored: AudioFormat) -> AudioFormat:
+        """Return the format to deliver of a sample that is stored in `stored`.
+
+        Raises
+        ------
+        InvalidFormatError
+            There is no such format.
+        """
+        return AudioFormat(
+            self.rate_hz or stored.rate_hz, self.channels or stored.channels, self.encoding or stored.encoding
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBlock:
+    """A block that was read.
+
+    Attributes
+    ----------
+    block : Block
+        Which.
+    pcm : bytes
+        In the session's format; empty while a resampler fills up.
+    reading : Reading
+        How it went.
+    """
+
+    block: Block
+    pcm: bytes
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFloor:
+    """What all sessions of a cache stand on.
+
+    Attributes
+    ----------
+    kernel, clock, prefetcher, meter, totals
+        The cache's.
+    witness_ns : Callable
+        Returns how late sleeping threads were between two times, at worst.
+    publish : Callable
+        Told of events.
+    """
+
+    kernel: Kernel
+    clock: Clock
+    prefetcher: Prefetcher
+    meter: PageInMeter
+    totals: Totals
+    witness_ns: Callable[[int, int], int]
+    publish: Callable[[Event], None]
+
+
+class Session:
+    """One client's playing of one sample. Made by :meth:`samplecache.cache.cache.SampleCache.open_session`.
+
+    Used by one thread at a time, which need not always be the same. Only :meth:`read` may fault.
+
+    Parameters
+    ----------
+    session_id : str
+        Its name in events.
+    lease : Lease
+        Keeps the content mapped; the session releases it in the end.
+    binding : Binding
+        The strategy.
+    playback : Playback
+        Cursor and deadlines.
+    converter : Converter
+        From the stored format to the delivered one.
+    floor : SessionFloor
+        What it stands on.
+    on_closed : Callable
+        Called once, on a worker, when it is closed and its last prefetch has ended.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        lease: Lease,
+        binding: Binding,
+        playback: Playback,
+        converter: Converter,
+        floor: SessionFloor,
+        on_closed: Callable[[Session], None],
+    ) -> None:
+        self.session_id = session_id
+        self.sample = lease.sample
+        self.binding = binding
+        self.playback = playback
+        self.converter = converter
+        self._lease = lease
+        self._kernel = floor.kernel
+        self._clock = floor.clock
+        self._prefetcher = floor.prefetcher
+        self._meter = floor.meter
+        self._totals = floor.totals
+        self._witness_ns = floor.witness_ns
+        self._publish = floor.publish
+        self._on_closed = on_closed
+        self._page = -1
+        self._lock = threading.Lock()
+        self._closed = False
+        self._prefetches: list[Prefetch] = []
+        self._running = 0
+
+    def start(self) -> None:
+        """Have the strategy prepare. Once, before the first block. Does not block."""
+        self._order(Moment.PREPARE)
+
+    # --- blocks ---
+
+    def next_block(self) -> Block | None:
+        """Return the block to read next, or None at the end. Does not fault."""
+        return self.playback.next_block()
+
+    def is_resident(self, block: Block) -> bool:
+        """Return whether reading the block would not wait for a device, as far as can be known. Does not fault."""
+        return self._kernel.in_core(self._lease.content.region, self._pages(block.frames))
+
+    def read(self, block: Block, client_ns: int = 0) -> ReadBlock:
+        """Copy the block out of sample memory and convert it. May fault, with the GIL released.
+
+        Parameters
+        ----------
+        block : Block
+            From :meth:`next_block`.
+        client_ns : int
+            How long the client kept the block before from being sent.
+        """
+        content = self._lease.content
+        offset_bytes, stop_bytes = (
+            content.format.frames_to_bytes(at) for at in (block.frames.start, block.frames.stop)
+        )
+        began_ns = self._clock.now_ns()
+        faults_before = self._kernel.thread_faults()
+        stored = self._kernel.read(content.region, offset_bytes, stop_bytes - offset_bytes)
+        faults = self._kernel.thread_faults() - faults_before
+        self._meter.record_faults(faults.major, self._clock.now_ns() - began_ns)
+        pcm = self.converter.convert(stored)
+        ready_ns = self._clock.now_ns()
+        return ReadBlock(
+            block, pcm, Reading(began_ns, ready_ns, faults, self._witness_ns(block.send_ns, ready_ns), client_ns)
+        )
+
+    def delivered(self, read: ReadBlock) -> Underrun | None:
+        """Account for a block that was read, let the strategy know that playing moved on, and return its underrun."""
+        late = self.playback.delivered(read.block, read.reading)
+        self._totals.add_block(
+            self.strategy, read.reading.faults, late.late_ns if late else 0, late.cause if late else None
+        )
+        self._advance()
+        if late is None:
+            return None
+        underrun = Underrun(
+            self._clock.now_ns(),
+            self.session_id,
+            self.sample.sample_id,
+            self.strategy,
+            late.offset_frames,
+            late.late_ns,
+            late.cause,
+            late.faults,
+        )
+        self._publish(underrun)
+        return underrun
+
+    # --- commands ---
+
+    @property
+    def strategy(self) -> str:
+        """Name of the strategy bound."""
+        return self.binding.strategy.name
+
+    def seek(self, frame: int) -> None:
+        """Go on at `frame`; the strategy prepares what is to come from there. Does not fault.
+
+        Raises
+        ------
+        OutOfRangeError
+            There is no such frame; the session goes on as it was.
+        """
+        self.playback.seek(frame, self._clock.now_ns())
+        self.converter.reset()
+        for prefetch in self._prefetches:
+            prefetch.cancel()
+        self._prefetches = []
+        self._order(Moment.PREPARE)
+
+    def close(self) -> None:
+        """End the session: its prefetches stop; when they have, its locks are released, on a worker. Never blocks."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._running += 1
+        for prefetch in self._prefetches:
+            prefetch.cancel()
+        self._one_less()
+
+    # --- the strategy ---
+
+    def _advance(self) -> None:
+        if not Moment.ADVANCE.overridden_by(self.binding.strategy):
+            return
+        page = self._pages(self.playback.remaining).start
+        self._prefetches = [prefetch for prefetch in self._prefetches if not prefetch.progress.done]
+        # One at a time: a strategy slower than the playhead is asked again when it has answered.
+        if page != self._page and not any(prefetch.order.moment is Moment.ADVANCE for prefetch in self._prefetches):
+            self._page = page
+            self._order(Moment.ADVANCE)
+
+    def _order(self, moment: Moment) -> None:
+        with self._lock:
+            self._running += 1
+        # Each prefetch has a lease of its own: it may be at work for a while after it was cancelled.
+        lease = self._lease.share()
+
+        def on_end(prefetch: Prefetch) -> None:
+            lease.release()
+            self._one_less()
+
+        self._prefetches.append(self._begin(moment, on_end))
+
+    def _begin(self, moment: Moment, on_end: Callable[[Prefetch], None]) -> Prefetch:
+        block = self.playback.next_block()
+        deadline_ns = block.due_ns if block else None
+        wanted = self._pages(self.playback.remaining)
+        order = Order(self.sample, wanted, self.binding, deadline_ns, self.session_id, moment)
+        prefetch = self._prefetcher.prefetch(order, on_end)
+        prefetch.start()
+        return prefetch
+
+    def _one_less(self) -> None:
+        with self._lock:
+            self._running -= 1
+            last = self._closed and not self._running
+        if last:
+            # Only now: a lock being taken while the strategy finishes would outlive the session.
+            self._begin(Moment.FINISH, self._finished)
+
+    def _finished(self, prefetch: Prefetch) -> None:
+        self._prefetcher.release(prefetch.order)
+        self._lease.release()
+        self._on_closed(self)
+
+    def _pages(self, frames: range) -> Span:
+        return self._lease.content.pages_of(frames, self._kernel.page_bytes)

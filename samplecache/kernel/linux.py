@@ -1,0 +1,491 @@
+"""The Linux kernel behind the port: system calls made through ``ctypes``, which lets go of the GIL around each of them.
+
+Sample memory is never touched in any other way. A slice, a ``bytes()`` or a small NumPy loop over a swapped page would
+hold the GIL until the page has been read, and stop every stream.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import resource
+import select
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from samplecache.clock import NS_PER_MS, Clock, MonotonicClock
+from samplecache.errors import (
+    InvalidSpanError,
+    LockLimitError,
+    MappingError,
+    NotPermittedError,
+    SamplecacheError,
+    UnavailableError,
+    UnmappedError,
+)
+from samplecache.kernel import procfs
+from samplecache.kernel.port import (
+    Advice,
+    Capabilities,
+    FaultCounts,
+    Kernel,
+    Region,
+    Residency,
+    Span,
+    SwapCounts,
+    Tier,
+)
+from samplecache.kernel.probe import probe_linux
+
+PROT_NONE = 0
+MADV_POPULATE_READ = 22
+"""From ``asm-generic/mman-common.h``, as are the two below: Python 3.11 does not name them."""
+MADV_COLD = 20
+MADV_PAGEOUT = 21
+
+_ADVICE = {Advice.WILLNEED: mmap.MADV_WILLNEED, Advice.COLD: MADV_COLD, Advice.PAGEOUT: MADV_PAGEOUT}
+
+PMD_BYTES = 2 << 20
+"""What one page-table page maps with 4 KiB pages. The kernel's readahead stops there, so regions begin there."""
+
+PAGEMAP_PRESENT = np.uint64(1 << 63)
+PAGEMAP_SWAPPED = np.uint64(1 << 62)
+PAGEMAP_EXCLUSIVE = np.uint64(1 << 56)
+"""Mapped once. The shared zero page, which stands for pages that were read but never written, is not."""
+
+EVICT_CHUNK_PAGES = 1024
+"""One MADV_PAGEOUT cannot be interrupted: 4 MiB keeps each one well under the timeouts in use, on a slow device too."""
+EVICT_PAUSE_NS = NS_PER_MS
+EVICT_LONGEST_PAUSE_NS = 16 * NS_PER_MS
+AGAIN_TRIES = 3
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def _declare(name: str, result: type, *arguments: type) -> Callable[..., int]:
+    function = getattr(_libc, name)
+    function.restype, function.argtypes = result, arguments
+    return function  # type: ignore[no-any-return]
+
+
+_pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+_mmap = _declare("mmap", _pointer, _pointer, _size, _int, _int, _int, ctypes.c_long)
+_munmap = _declare("munmap", _int, _pointer, _size)
+_mprotect = _declare("mprotect", _int, _pointer, _size, _int)
+_madvise = _declare("madvise", _int, _pointer, _size, _int)
+_mlock = _declare("mlock", _int, _pointer, _size)
+_munlock = _declare("munlock", _int, _pointer, _size)
+_mincore = _declare("mincore", _int, _pointer, _size, _pointer)
+_memmove = _declare("memmove", _pointer, _pointer, _pointer, _size)
+_read = _declare("read", ctypes.c_ssize_t, _int, _pointer, _size)
+
+
+def _call(function: Callable[..., int], *arguments: int) -> int:
+    """Make a system call, again while a signal or a passing shortage interrupts it; raise OSError if it fails."""
+    tries = 0
+    while (result := function(*arguments)) in (-1, _MAP_FAILED):
+        code = ctypes.get_errno()
+        tries += code == errno.EAGAIN
+        if code != errno.EINTR and not (code == errno.EAGAIN and tries < AGAIN_TRIES):
+            raise OSError(code, os.strerror(code))
+    return result
+
+
+class LinuxRegion(Region):
+    """A mapping of this process. Counts the calls that are using it, so that it is never unmapped under one of them."""
+
+    __slots__ = ("_base", "_idle", "_users", "locked", "locking", "reserved")
+
+    def __init__(self, base: int, pages: int, reserved: tuple[int, int]) -> None:
+        super().__init__(pages)
+        self.reserved = reserved
+        """Address and length of the mapping with its guard pages."""
+        self.locked: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
+        """Which pages mlock keeps; changed only under `locking`."""
+        self.locking = threading.Lock()
+        self._base = base
+        self._users = 0
+        self._idle = threading.Condition()
+
+    @contextmanager
+    def use(self) -> Iterator[int]:
+        """Keep the region mapped and give its address.
+
+        Raises
+        ------
+        UnmappedError
+            It has been unmapped.
+        """
+        with self._idle:
+            if not self._base:
+                raise UnmappedError("The region has been unmapped", remedy="Map a new one")
+            self._users += 1
+            base = self._base
+        try:
+            yield base
+        finally:
+            with self._idle:
+                self._users -= 1
+                self._idle.notify_all()
+
+    def retire(self) -> None:
+        """Refuse further use, and wait until whoever uses it now is done."""
+        with self._idle:
+            if not self._base:
+                raise UnmappedError("The region has been unmapped already", remedy="Unmap a region once")
+            self._base = 0
+            self._idle.wait_for(lambda: self._users == 0)
+
+
+class LinuxKernel(Kernel):
+    """The port over the running kernel, for the calling process's own memory. Every method is thread-safe.
+
+    Parameters
+    ----------
+    clock : Clock
+        What bounds the waits of :meth:`evict`.
+    """
+
+    name = "linux"
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.page_bytes = mmap.PAGESIZE
+        self._clock = clock or MonotonicClock()
+        self._copies = threading.local()
+        try:
+            self._pagemap: int | None = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._pagemap = None
+
+    # --- memory ---
+
+    def map(self, length_bytes: int) -> LinuxRegion:
+        """See :meth:`Kernel.map`. Regions begin at a PMD boundary, so that readahead windows do not depend on luck."""
+        if length_bytes <= 0:
+            raise InvalidSpanError(f"{length_bytes} bytes cannot be mapped", remedy="Ask for one byte at least")
+        pages = -(-length_bytes // self.page_bytes)
+        body_bytes = pages * self.page_bytes
+        length = body_bytes + 2 * self.page_bytes
+        try:
+            spare = _call(_mmap, 0, length + PMD_BYTES, PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        except OSError as error:
+            raise self._mapping_error(length_bytes, error) from error
+        base = -(-(spare + self.page_bytes) // PMD_BYTES) * PMD_BYTES
+        start, stop = base - self.page_bytes, base + body_bytes + self.page_bytes
+        try:
+            if start > spare:
+                _call(_munmap, spare, start - spare)
+            _call(_munmap, stop, spare + length + PMD_BYTES - stop)
+            spare, length = start, stop - start
+            _call(_mprotect, base, body_bytes, mmap.PROT_READ | mmap.PROT_WRITE)
+            _call(_madvise, base, body_bytes, mmap.MADV_DONTFORK)
+            _call(_madvise, base, body_bytes, mmap.MADV_DONTDUMP)
+        except OSError as error:
+            _munmap(spare, length)
+            raise self._mapping_error(length_bytes, error) from error
+        # EINVAL where the kernel was built without huge pages, which is as good.
+        _madvise(base, body_bytes, mmap.MADV_NOHUGEPAGE)
+        return LinuxRegion(base, pages, (start, stop - start))
+
+    @staticmethod
+    def _mapping_error(length_bytes: int, error: OSError) -> MappingError:
+        return MappingError(
+            f"The kernel would not map {length_bytes} bytes: {error.strerror}",
+            remedy="Ask for less, free memory or swap, or raise vm.max_map_count or RLIMIT_AS",
+            length_bytes=length_bytes,
+        )
+
+    def unmap(self, region: Region) -> None:
+        """See :meth:`Kernel.unmap`. Waits until no other thread is inside a call on the region."""
+        own = _own(region)
+        own.retire()
+        _call(_munmap, *own.reserved)
+
+    def write(self, region: Region, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
+        """See :meth:`Kernel.write`."""
+        source = np.frombuffer(data, np.uint8)
+        with self._bytes(region, offset_bytes, source.nbytes) as address:
+            _memmove(address, source.ctypes.data, source.nbytes)
+
+    def receive(self, region: Region, offset_bytes: int, fd: int, limit_bytes: int) -> int:
+        """See :meth:`Kernel.receive`."""
+        with self._bytes(region, offset_bytes, limit_bytes) as address:
+            while (count := _read(fd, address, limit_bytes)) < 0:
+                code = ctypes.get_errno()
+                if code == errno.EAGAIN:
+                    _wait_readable(fd)
+                elif code != errno.EINTR:
+                    raise OSError(code, os.strerror(code))
+            return count
+
+    def read(self, region: Region, offset_bytes: int, length_bytes: int) -> bytearray:
+        """See :meth:`Kernel.read`. One ``memmove``: the order in which it touches the pages is the C library's."""
+        with self._bytes(region, offset_bytes, length_bytes) as address:
+            before = _thread_usage()
+            copy = bytearray(length_bytes)  # writes its zeros at once: no fault is left for the copying
+            self._copies.faults = self._copy_faults() + (_thread_usage() - before)
+            if copy:
+                _memmove(ctypes.addressof(ctypes.c_char.from_buffer(copy)), address, length_bytes)
+            return copy
+
+    # --- paging ---
+
+    def advise(self, region: Region, span: Span, advice: Advice) -> None:
+        """See :meth:`Kernel.advise`."""
+        own = _own(region)
+        with self._pages(own, span) as address:
+            if advice is not Advice.WILLNEED and own.locked[span.start : span.stop].any():
+                raise NotPermittedError(
+                    f"Locked pages cannot be advised {advice.name}", remedy="Unlock them first", advice=advice.value
+                )
+            self._advise(address, span, _ADVICE[advice])
+
+    def _advise(self, address: int, span: Span, advice: int) -> None:
+        try:
+            _call(_madvise, address, len(span) * self.page_bytes, advice)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EBADF):
+                raise NotPermittedError(
+                    f"This kernel does not know madvise({advice}) of anonymous memory",
+                    remedy="Use Linux 5.4 or later",
+                    advice=advice,
+                ) from error
+            raise _unavailable("madvise", error) from error
+
+    def populate(self, region: Region, span: Span) -> None:
+        """See :meth:`Kernel.populate`."""
+        with self._pages(region, span) as address:
+            try:
+                self._advise(address, span, MADV_POPULATE_READ)
+            except NotPermittedError:
+                self._touch(address, span)
+
+    def touch(self, region: Region, span: Span) -> None:
+        """See :meth:`Kernel.touch`."""
+        with self._pages(region, span) as address:
+            self._touch(address, span)
+
+    def _touch(self, address: int, span: Span) -> None:
+        byte = ctypes.create_string_buffer(1)
+        for page_address in range(address, address + len(span) * self.page_bytes, self.page_bytes):
+            _memmove(ctypes.addressof(byte), page_address, 1)
+
+    def lock(self, region: Region, span: Span) -> None:
+        """See :meth:`Kernel.lock`."""
+        own = _own(region)
+        with self._pages(own, span) as address, own.locking:
+            locked = own.locked[span.start : span.stop]
+            try:
+                _call(_mlock, address, len(span) * self.page_bytes)
+            except OSError as error:
+                # Out of memory half-way leaves the whole range marked as locked.
+                for start, stop in _runs(~locked):
+                    _munlock(address + start * self.page_bytes, (stop - start) * self.page_bytes)
+                raise self._lock_error(int((~locked).sum()), error) from error
+            locked[:] = True
+
+    def _lock_error(self, pages: int, error: OSError) -> SamplecacheError:
+        limit_bytes, asked_bytes = procfs.lock_limit_bytes(), pages * self.page_bytes
+        remedy = "Raise RLIMIT_MEMLOCK (ulimit -l, or LimitMEMLOCK= of the unit), or grant CAP_IPC_LOCK"
+        if error.errno == errno.EPERM:
+            return NotPermittedError("RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy)
+        held_bytes = procfs.locked_bytes()
+        if limit_bytes is not None and held_bytes + asked_bytes > limit_bytes:
+            return LockLimitError(
+                f"{asked_bytes} more bytes cannot be locked: the process holds {held_bytes} of {limit_bytes}",
+                remedy=remedy,
+                asked_bytes=asked_bytes,
+                held_bytes=held_bytes,
+                limit_bytes=limit_bytes,
+            )
+        return _unavailable("mlock", error)
+
+    def unlock(self, region: Region, span: Span) -> None:
+        """See :meth:`Kernel.unlock`. Waits for a :meth:`lock` of the same region on another thread."""
+        own = _own(region)
+        with self._pages(own, span) as address, own.locking:
+            try:
+                _call(_munlock, address, len(span) * self.page_bytes)
+            except OSError as error:
+                raise _unavailable("munlock", error) from error
+            own.locked[span.start : span.stop] = False
+
+    def evict(self, region: Region, span: Span, timeout_ns: int) -> int:
+        """See :meth:`Kernel.evict`.
+
+        MADV_PAGEOUT leaves pages in the swap cache, unmapped, until they are written, and cannot find them there.
+        Mapped again, clean by now, the next MADV_PAGEOUT drops them. Pages in a CPU's LRU batch resist until it drains.
+        """
+        if not procfs.swap_areas():
+            raise NotPermittedError("There is no swap to evict to", remedy="Add swap, for example a zram device")
+        own = _own(region)
+        deadline_ns = self._clock.now_ns() + timeout_ns
+        pause_ns = EVICT_PAUSE_NS
+        with self._pages(own, span):
+            while True:
+                left = sum(self._evict_pass(own, chunk, deadline_ns) for chunk in span.chunks(EVICT_CHUNK_PAGES))
+                now_ns = self._clock.now_ns()
+                if left == 0 or now_ns >= deadline_ns:
+                    return left
+                _drain_lru_batches(own)
+                self._clock.sleep_until(min(deadline_ns, now_ns + pause_ns))
+                pause_ns = min(2 * pause_ns, EVICT_LONGEST_PAUSE_NS)
+
+    def _evict_pass(self, region: LinuxRegion, span: Span, deadline_ns: int) -> int:
+        """Page out what is in RAM of `span`; return how many pages still are."""
+        with self._pages(region, span) as address, region.locking:
+            evictable, cached = self._evictable(region, address, span)
+            if self._clock.now_ns() < deadline_ns and evictable.any():
+                for advice, pages in ((MADV_POPULATE_READ, cached), (MADV_PAGEOUT, evictable)):
+                    for start, stop in _runs(pages):
+                        self._advise(address + start * self.page_bytes, Span(start, stop), advice)
+                evictable, _ = self._evictable(region, address, span)
+        return int(evictable.sum())
+
+    def _evictable(
+        self, region: LinuxRegion, address: int, span: Span
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return which pages are in RAM and not locked, and which of them are unmapped in the swap cache."""
+        in_core, entries = self._in_core(address, span), self._page_entries(address, span)
+        evictable = in_core & ~region.locked[span.start : span.stop]
+        if entries is None:
+            return evictable, evictable
+        present = (entries & PAGEMAP_PRESENT) != 0
+        zero_page = present & ((entries & PAGEMAP_EXCLUSIVE) == 0)
+        return evictable & ~zero_page, evictable & ~present
+
+    # --- observing ---
+
+    def residency(self, region: Region, span: Span) -> Residency:
+        """See :meth:`Kernel.residency`. One ``mincore`` and one read of ``/proc/self/pagemap``."""
+        own = _own(region)
+        with self._pages(own, span) as address:
+            in_core, entries = self._in_core(address, span), self._page_entries(address, span)
+            if entries is None:
+                tiers = np.where(in_core, Tier.MAPPED, Tier.SWAPPED).astype(np.uint8)
+            else:
+                tiers = np.full(len(span), Tier.ABSENT, np.uint8)
+                tiers[(entries & PAGEMAP_SWAPPED) != 0] = Tier.SWAPPED
+                tiers[in_core] = Tier.SWAP_CACHE
+                tiers[(entries & PAGEMAP_PRESENT) != 0] = Tier.MAPPED
+            tiers[in_core & own.locked[span.start : span.stop]] = Tier.LOCKED
+            return Residency(span, tiers.tobytes(), exact=entries is not None)
+
+    def in_core(self, region: Region, span: Span) -> bool:
+        """See :meth:`Kernel.in_core`. Pages never written cost a look at the pagemap; without one they count as out."""
+        with self._pages(region, span) as address:
+            if self._in_core(address, span).all():
+                return True
+            entries = self._page_entries(address, span)
+            if entries is None:
+                return False
+            # Asked again, later than the pagemap: a page that came in between is in.
+            swapped = (entries & PAGEMAP_SWAPPED) != 0
+            return not (swapped & ~self._in_core(address, span)).any()
+
+    def _in_core(self, address: int, span: Span) -> npt.NDArray[np.bool_]:
+        vector = np.zeros(len(span), np.uint8)
+        if len(span):
+            _call(_mincore, address, len(span) * self.page_bytes, vector.ctypes.data)
+        return (vector & 1).astype(np.bool_)
+
+    def _page_entries(self, address: int, span: Span) -> npt.NDArray[np.uint64] | None:
+        if self._pagemap is None:
+            return None
+        return np.frombuffer(os.pread(self._pagemap, 8 * len(span), 8 * (address // self.page_bytes)), np.uint64)
+
+    def thread_faults(self) -> FaultCounts:
+        """See :meth:`Kernel.thread_faults`."""
+        return _thread_usage() - self._copy_faults()
+
+    def _copy_faults(self) -> FaultCounts:
+        faults: FaultCounts = getattr(self._copies, "faults", FaultCounts())
+        return faults
+
+    def swap_counts(self) -> SwapCounts:
+        """See :meth:`Kernel.swap_counts`."""
+        return procfs.swap_counts()
+
+    def probe(self) -> Capabilities:
+        """See :meth:`Kernel.probe`. Evicts a few pages and reads them back: takes up to a few seconds."""
+        return probe_linux(self)
+
+    def close(self) -> None:
+        """See :meth:`Kernel.close`. Residency is no longer exact afterwards."""
+        if self._pagemap is not None:
+            os.close(self._pagemap)
+            self._pagemap = None
+
+    # --- addresses ---
+
+    @contextmanager
+    def _pages(self, region: Region, span: Span) -> Iterator[int]:
+        """Check `span` and give the address of its first page, mapped until the end of the block."""
+        own = _own(region)
+        own.check(span)
+        with own.use() as base:
+            yield base + span.start * self.page_bytes
+
+    @contextmanager
+    def _bytes(self, region: Region, offset_bytes: int, length_bytes: int) -> Iterator[int]:
+        """Check a range of bytes and give its address, mapped until the end of the block."""
+        if offset_bytes < 0 or length_bytes < 0:
+            raise InvalidSpanError(
+                f"{length_bytes} bytes at {offset_bytes} are not a range", remedy="Give neither a negative value"
+            )
+        own = _own(region)
+        own.check(Span.of_bytes(offset_bytes, offset_bytes + length_bytes, self.page_bytes))
+        with own.use() as base:
+            yield base + offset_bytes
+
+
+def _own(region: Region) -> LinuxRegion:
+    if not isinstance(region, LinuxRegion):
+        raise TypeError(f"{region!r} is a region of another kernel")
+    return region
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of each run of True."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def _drain_lru_batches(region: LinuxRegion) -> None:
+    """Have every CPU put its batch of new pages on the LRU lists, where MADV_PAGEOUT finds them.
+
+    madvise begins by draining the batch of the CPU it runs on, so it runs on each in turn, over a guard page.
+    """
+    allowed = os.sched_getaffinity(0)  # 0 is the calling thread, not the process
+    try:
+        for cpu in allowed:
+            os.sched_setaffinity(0, {cpu})
+            _madvise(region.reserved[0], mmap.PAGESIZE, MADV_PAGEOUT)
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _thread_usage() -> FaultCounts:
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return FaultCounts(usage.ru_minflt, usage.ru_majflt)
+
+
+def _wait_readable(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
+def _unavailable(call: str, error: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"{call} failed: {error.strerror}",
+        remedy="Free memory, or raise vm.max_map_count if the process has very many mappings, and try again",
+        errno=errno.errorcode.get(error.errno or 0, "?"),
+    )

@@ -1,0 +1,180 @@
+"""What ``/proc`` and ``/sys`` say about swap, disks, limits and control groups. Reads only; never blocks for long."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from samplecache.kernel.port import SwapCounts
+
+PROC = Path("/proc")
+SYS = Path("/sys")
+
+CAP_IPC_LOCK = 14
+"""Number of the capability that lifts RLIMIT_MEMLOCK, from ``linux/capability.h``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwapArea:
+    """One line of ``/proc/swaps``.
+
+    Attributes
+    ----------
+    path : Path
+        The swap file or partition.
+    kind : str
+        ``"file"`` or ``"partition"``.
+    size_bytes, used_bytes : int
+        Its size and what is used of it, in bytes.
+    """
+
+    path: Path
+    kind: str
+    size_bytes: int
+    used_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A whole block device.
+
+    Attributes
+    ----------
+    name : str
+        Its name under ``/sys/block``.
+    numbers : str
+        ``"major:minor"``, as control groups want it.
+    """
+
+    name: str
+    numbers: str
+
+    @property
+    def rotational_file(self) -> Path:
+        """Where the kernel says, and can be told, whether the disk turns."""
+        return SYS / "block" / self.name / "queue" / "rotational"
+
+    @property
+    def rotational(self) -> bool:
+        """Whether the kernel takes it for a turning disk, and so reads clusters of slots ahead."""
+        return self.rotational_file.read_text().strip() == "1"
+
+
+def swap_areas() -> list[SwapArea]:
+    """Return the swap areas in use."""
+    areas = []
+    for line in (PROC / "swaps").read_text().splitlines()[1:]:
+        path, kind, size_kib, used_kib = line.rsplit(maxsplit=4)[:4]
+        # The kernel escapes blanks in paths as \040.
+        plain = path.strip().encode().decode("unicode_escape")
+        areas.append(SwapArea(Path(plain), kind, int(size_kib) * 1024, int(used_kib) * 1024))
+    return areas
+
+
+def disk_under(path: Path) -> Disk | None:
+    """Return the whole disk that `path` (a file, directory or block device) lies on, None if it lies on none."""
+    status = path.stat()
+    device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
+    entry = SYS / "dev" / "block" / f"{os.major(device)}:{os.minor(device)}"
+    if not entry.exists():
+        return None
+    directory = entry.resolve()
+    if (directory / "partition").exists():
+        directory = directory.parent
+    return Disk(directory.name, (directory / "dev").read_text().strip())
+
+
+def describe_swap(areas: Sequence[SwapArea]) -> str:
+    """Return what is under the swap, for people."""
+    return ", ".join(_describe_area(area) for area in areas) or "none"
+
+
+def _describe_area(area: SwapArea) -> str:
+    try:
+        disk = disk_under(area.path)
+        if disk is None:
+            return f"{area.kind} {area.path}"
+        turning = "rotational" if disk.rotational else "not rotational"
+    except OSError:
+        return f"{area.kind} {area.path} (out of sight)"
+    if area.kind == "partition" and area.path.name == disk.name:
+        return f"{disk.name} ({turning})"
+    return f"{area.kind} {area.path} on {disk.name} ({turning})"
+
+
+def swap_counts() -> SwapCounts:
+    """Return the machine's swap traffic since it began, in pages, from ``/proc/vmstat``."""
+    wanted = set(SwapCounts.__slots__)
+    found = {}
+    for line in (PROC / "vmstat").read_text().splitlines():
+        name, _, count = line.partition(" ")
+        if name in wanted:
+            found[name] = int(count)
+    return SwapCounts(**found)
+
+
+def status_field(name: str) -> str:
+    """Return a field of the calling thread's ``status``, without its unit.
+
+    Raises
+    ------
+    KeyError
+        This kernel has no such field.
+    """
+    for line in (PROC / "thread-self" / "status").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.split()[0]
+    raise KeyError(name)
+
+
+def has_capability(number: int) -> bool:
+    """Return whether the calling thread has capability `number` in effect."""
+    return bool(int(status_field("CapEff"), 16) >> number & 1)
+
+
+def locked_bytes() -> int:
+    """Return how much memory the process has locked, in bytes; other libraries' locks count too."""
+    return int(status_field("VmLck")) * 1024
+
+
+def lock_limit_bytes() -> int | None:
+    """Return RLIMIT_MEMLOCK in bytes, None if it does not bind the calling thread."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return None if soft == resource.RLIM_INFINITY or has_capability(CAP_IPC_LOCK) else soft
+
+
+def cgroup_directories(controller: str) -> Iterator[Path]:
+    """Yield the process's control groups for `controller`, innermost first, on whichever hierarchy has it mounted."""
+    mounts = {}
+    for line in (PROC / "self" / "mounts").read_text().splitlines():
+        _, where, kind, options = line.split()[:4]
+        if kind == "cgroup2":
+            mounts[""] = Path(where)
+        elif kind == "cgroup":
+            mounts.update(dict.fromkeys(options.split(","), Path(where)))
+    for line in (PROC / "self" / "cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        names = controllers.split(",")
+        mount = mounts.get(names[0])
+        if mount is None or (controller not in names and names != [""]):
+            continue
+        inside = Path(path.lstrip("/"))
+        yield from (mount / directory for directory in (inside, *inside.parents))
+
+
+def swap_ban() -> Path | None:
+    """Return the control file that forbids this process any swap, None if none does."""
+    for directory in cgroup_directories("memory"):
+        swap_max = directory / "memory.swap.max"
+        if swap_max.exists() and swap_max.read_text().strip() == "0":
+            return swap_max
+        both, memory = directory / "memory.memsw.limit_in_bytes", directory / "memory.limit_in_bytes"
+        unlimited = 1 << 62
+        if both.exists() and int(both.read_text()) == int(memory.read_text()) < unlimited:
+            return both
+    return None

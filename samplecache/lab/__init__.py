@@ -1,0 +1,1 @@
+"""Floor 6: machines under pressure, scenarios, comparisons."""

@@ -1,0 +1,279 @@
+"""A machine with swap, memory pressure and a disk as slow as wanted; all of it goes away with the process that made it.
+
+The rig needs root. It makes a fresh swap file (whose slots are handed out in order), may tell the kernel whether the
+disk turns (which chooses its kind of readahead), and makes a memory and a block I/O control group to run processes in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError, StateError
+from samplecache.kernel import procfs
+from samplecache.kernel.procfs import Disk
+from samplecache.lab import rig_undo
+from samplecache.lab.rig_cgroup import Limits, home_groups, make_groups
+from samplecache.lab.rig_undo import Journal, tool
+
+__all__ = ["Limits", "Rig", "RigOptions"]
+
+LEAST_SWAP_BYTES = 1 << 20
+SPARE_DISK_BYTES = 64 << 20
+"""What a swap file leaves free of the disk."""
+TEARDOWN_TIMEOUT_S = 120
+RECLAIM_ROUNDS = 8
+DEFAULT_DIRECTORY = Path("/var/lib/samplecache/rig")
+
+
+@dataclass(frozen=True, slots=True)
+class RigOptions:
+    """What a rig is made of.
+
+    Attributes
+    ----------
+    swap_bytes : int
+        Size of the swap file, in bytes.
+    swap_priority : int
+        0 to 32767; areas with a higher priority are used first.
+    rotational : bool or None
+        Say before ``swapon`` that the disk turns or not; None leaves what the kernel thinks.
+    directory : Path
+        Where the swap file and the undo journal go: on a file system that can hold swap, and that survives a reboot.
+    cgroup_root : Path
+        Where control groups are mounted.
+    """
+
+    swap_bytes: int = 512 << 20
+    swap_priority: int = 1000
+    rotational: bool | None = None
+    directory: Path = DEFAULT_DIRECTORY
+    cgroup_root: Path = Path("/sys/fs/cgroup")
+
+
+class Rig:
+    """Swap, pressure and a slow disk, from ``with`` to its end. One thread at a time.
+
+    Taken down at the end of the block, and by a guardian process when the owner ends in any other way, ``kill -9``
+    included. Processes still running in the rig are killed then.
+
+    Parameters
+    ----------
+    options : RigOptions
+        What to make.
+
+    Examples
+    --------
+    >>> with Rig() as rig:  # doctest: +SKIP
+    ...     player = rig.popen(["samplecache", "serve"])
+    ...     rig.limit(Limits(memory_bytes=256 << 20, read_iops=400))
+    ...     rig.reclaim()
+    """
+
+    def __init__(self, options: RigOptions | None = None) -> None:
+        self.options = options or RigOptions()
+        self._journal: Journal | None = None
+
+    def __enter__(self) -> Self:
+        """Set everything up, or nothing. Cleans what earlier rigs left first. Takes a second or so.
+
+        Raises
+        ------
+        NotPermittedError
+            Not root, or the machine lacks control groups, the swap tools or a file system that can hold swap.
+        ExhaustedError
+            The disk has not enough space.
+        InvalidError
+            The options are out of range.
+        """
+        self._check()
+        self.options.directory.mkdir(parents=True, exist_ok=True)
+        self.clean_leftovers(self.options.directory)
+        self._journal = journal = Journal(self.options.directory)
+        self._guardian = rig_undo.start_guardian(journal)
+        try:
+            self._set_rotational(journal)
+            self.swap_file = self._add_swap(journal)
+            self._memory, self._disk = make_groups(self.options.cgroup_root, journal)
+            self._disk.record_lift(journal, self.disks)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take everything down; see :meth:`close`."""
+        self.close()
+
+    def close(self) -> None:
+        """Take everything down and wait until it is; again does nothing.
+
+        Raises
+        ------
+        StateError
+            Something could not be undone, or takes too long.
+        """
+        journal, self._journal = self._journal, None
+        if journal is None:
+            return
+        journal.close()
+        try:
+            problems, _ = self._guardian.communicate("undo\n", timeout=TEARDOWN_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise StateError(
+                f"The rig is still being taken down after {TEARDOWN_TIMEOUT_S} s",
+                remedy=f"Wait for process {self._guardian.pid} to end",
+            ) from error
+        if self._guardian.returncode:
+            raise StateError(
+                f"The rig could not be taken down: {problems.strip() or 'its guardian was killed'}",
+                remedy="Free memory, then run samplecache doctor to try again",
+            )
+
+    @staticmethod
+    def clean_leftovers(directory: Path = DEFAULT_DIRECTORY) -> list[Path]:
+        """Take down rigs that nobody guards any more; return their journals. Leaves living rigs alone.
+
+        Raises
+        ------
+        StateError
+            Something could not be undone.
+        """
+        return rig_undo.clean_leftovers(directory)
+
+    # --- processes ---
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """Return `argv` made to enter the rig before it starts: for any way of starting a process."""
+        enter = "".join(f"echo $$ > '{directory}/cgroup.procs' && " for directory in self.groups)
+        return ["/bin/sh", "-c", f'{enter}exec "$@"', "sh", *argv]
+
+    def popen(self, argv: Sequence[str], **kwargs: Any) -> subprocess.Popen[Any]:
+        """Start `argv` inside the rig; `kwargs` are those of :class:`subprocess.Popen`."""
+        return subprocess.Popen(self.command(argv), **kwargs)
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """Move the calling process into the rig, and back out at the end of the block.
+
+        What it had mapped before stays charged to where it came from; limits on reads hold at once.
+        """
+        homes = home_groups()
+        for group in self.groups:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+        try:
+            yield
+        finally:
+            for home in homes:
+                (home / "cgroup.procs").write_text(str(os.getpid()))
+
+    # --- limits ---
+
+    def limit(self, limits: Limits) -> None:
+        """Set all limits to `limits`, also under running processes. Blocks while memory over the limit is reclaimed.
+
+        Raises
+        ------
+        UnavailableError
+            The kernel cannot reclaim that much.
+        """
+        self._disk.limit(self.disks, limits.read_iops, limits.read_bytes_per_s)
+        self._memory.limit(limits.memory_bytes)
+
+    def reclaim(self) -> None:
+        """Make the memory of the processes in the rig cold: push out whatever the kernel can. Blocks.
+
+        Pages still being written when the kernel comes by stay, so it is asked again until that frees nothing more.
+        """
+        used_bytes = self._memory.used_bytes
+        for _ in range(RECLAIM_ROUNDS):
+            self._memory.reclaim()
+            before_bytes, used_bytes = used_bytes, self._memory.used_bytes
+            if used_bytes >= before_bytes:
+                return
+
+    def memory_stat(self) -> dict[str, int]:
+        """Return ``memory.stat`` of the rig's control group; names and units are the kernel's."""
+        lines = (self._memory.directory / "memory.stat").read_text().splitlines()
+        return {name: int(value) for name, value in (line.split() for line in lines)}
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is charged to the rig's memory control group now, in bytes."""
+        return self._memory.used_bytes
+
+    @property
+    def guardian_pid(self) -> int:
+        """Process id of the guardian."""
+        return self._guardian.pid
+
+    @property
+    def disks(self) -> list[Disk]:
+        """The disks under all of the machine's swap areas: those that limits on reads apply to."""
+        disks = (procfs.disk_under(area.path) for area in procfs.swap_areas())
+        return sorted({disk for disk in disks if disk is not None}, key=lambda disk: disk.name)
+
+    @property
+    def groups(self) -> list[Path]:
+        """The control groups that a process in the rig is in."""
+        return sorted({self._memory.directory, self._disk.directory})
+
+    # --- setting up ---
+
+    def _check(self) -> None:
+        options = self.options
+        if options.swap_bytes < LEAST_SWAP_BYTES or not 0 <= options.swap_priority <= 32767:
+            raise InvalidError(
+                f"A swap file of {options.swap_bytes} bytes with priority {options.swap_priority} cannot be made",
+                remedy=f"Ask for {LEAST_SWAP_BYTES} bytes or more and a priority from 0 to 32767",
+            )
+        if os.geteuid() != 0:
+            raise NotPermittedError(
+                "Setting up swap and control groups needs root", remedy="Run as root, or use the simulated kernel"
+            )
+        for name in ("mkswap", "swapon", "swapoff"):
+            tool(name)
+        nearest = next(parent for parent in (options.directory, *options.directory.parents) if parent.exists())
+        free_bytes = shutil.disk_usage(nearest).free
+        if free_bytes < options.swap_bytes + SPARE_DISK_BYTES:
+            raise ExhaustedError(
+                f"{options.directory} has {free_bytes} bytes free, too few for {options.swap_bytes} bytes of swap",
+                remedy="Free disk space, or ask for less swap",
+            )
+
+    def _set_rotational(self, journal: Journal) -> None:
+        if self.options.rotational is None:
+            return
+        disk = procfs.disk_under(self.options.directory)
+        if disk is None:
+            raise NotPermittedError(
+                f"{self.options.directory} is not on a disk", remedy="Choose a directory on an ext4 or xfs disk"
+            )
+        file = disk.rotational_file
+        journal.record(undo="write", path=str(file), text=file.read_text().strip())
+        file.write_text(str(int(self.options.rotational)))
+
+    def _add_swap(self, journal: Journal) -> Path:
+        path = self.options.directory.resolve() / f"{journal.name}.swap"
+        journal.record(undo="create", path=str(path))
+        with path.open("xb") as file:
+            path.chmod(0o600)
+            os.posix_fallocate(file.fileno(), 0, self.options.swap_bytes)
+        journal.record(undo="swapon", path=str(path))
+        for argv in (["mkswap", str(path)], ["swapon", "-p", str(self.options.swap_priority), str(path)]):
+            done = subprocess.run([tool(argv[0]), *argv[1:]], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise NotPermittedError(
+                    f"{argv[0]} failed: {done.stderr.strip()}",
+                    remedy="Choose a directory on an ext4 or xfs disk, on the host rather than in a container",
+                )
+        return path

@@ -1,0 +1,217 @@
+"""Taking a rig down: a journal of undo steps on disk, and the guardian process that performs them.
+
+The owner writes each undo step *before* it does what the step undoes. A guardian, a child in a session of its own,
+waits until the owner asks for the undoing or dies, by ``kill -9`` too, and performs the steps last first. Every step
+may be performed again, or without its deed having been done. A journal that nobody holds (owner and guardian were both
+killed, or the machine lost power) is performed by :func:`clean_leftovers`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from samplecache.errors import NotPermittedError, StateError
+from samplecache.kernel import procfs
+
+SUFFIX = ".undo.jsonl"
+EMPTYING_TIMEOUT_NS = 30 * NS_PER_S
+POLL_NS = 5 * NS_PER_MS
+
+Step = Mapping[str, str]
+
+
+class Journal:
+    """The undo steps of one rig, one JSON object a line. Locked for as long as its owner or its guardian lives.
+
+    Parameters
+    ----------
+    directory : Path
+        Where to make it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        for number in itertools.count():
+            self.path = directory / f"rig-{os.getpid()}-{number}{SUFFIX}"
+            with contextlib.suppress(FileExistsError):
+                self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                break
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self.record(undo="header", owner=str(os.getpid()), boot=_boot_id())
+
+    @property
+    def name(self) -> str:
+        """A name that no other rig on this machine has now."""
+        return self.path.name.removesuffix(SUFFIX)
+
+    def record(self, **step: str) -> None:
+        """Append a step and have it on disk."""
+        os.write(self.fd, json.dumps(step).encode() + b"\n")
+        os.fsync(self.fd)
+
+    def close(self) -> None:
+        """Let go of the file; the guardian keeps it locked for as long as it works."""
+        os.close(self.fd)
+
+
+def start_guardian(journal: Journal) -> subprocess.Popen[str]:
+    """Start the process that undoes `journal` once a line comes on its standard input, or this process is gone.
+
+    It prints what it could not undo.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, str(journal.path), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[journal.fd],
+        start_new_session=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        cwd="/",
+    )
+
+
+def clean_leftovers(directory: Path) -> list[Path]:
+    """Undo every journal in `directory` whose owner and guardian are gone. Return the journals undone.
+
+    Raises
+    ------
+    StateError
+        Something could not be undone; its journal stays.
+    """
+    undone = []
+    for path in sorted(directory.glob(f"*{SUFFIX}")):
+        with contextlib.suppress(FileNotFoundError), path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            problems = undo(path)
+            if problems:
+                raise StateError(
+                    f"A rig could not be taken down: {'; '.join(problems)}",
+                    remedy=f"Undo by hand what {path} lists, last line first, and delete it",
+                )
+            undone.append(path)
+    return undone
+
+
+def undo(path: Path) -> list[str]:
+    """Perform the steps of the journal at `path`, last first, and delete it. Return what went wrong.
+
+    One failed step does not keep the others from being performed; the journal then stays for another try.
+    """
+    steps: list[dict[str, str]] = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # a last line cut short: what it undoes was not done
+            steps.append(json.loads(line))
+    header = steps[0] if steps else {}
+    same_boot = header.get("boot") == _boot_id()
+    problems = []
+    for step in reversed(steps[1:]):
+        if step["undo"] in _SURVIVES_REBOOT or same_boot:
+            try:
+                _UNDO[step["undo"]](step | {"owner": header["owner"]})
+            except (OSError, subprocess.SubprocessError) as error:
+                problems.append(f"{step['undo']} {step['path']}: {error}")
+    if not problems:
+        path.unlink()
+    return problems
+
+
+def tool(name: str) -> str:
+    """Return the path of a system tool.
+
+    Raises
+    ------
+    NotPermittedError
+        It is not installed.
+    """
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        raise NotPermittedError(f"The tool {name} is missing", remedy="Install the package util-linux")
+    return found
+
+
+def _boot_id() -> str:
+    return (procfs.PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def _undo_swapon(step: Step) -> None:
+    if any(area.path == Path(step["path"]) for area in procfs.swap_areas()):
+        subprocess.run([tool("swapoff"), step["path"]], check=True, capture_output=True)
+
+
+def _undo_create(step: Step) -> None:
+    Path(step["path"]).unlink(missing_ok=True)
+
+
+def _undo_write(step: Step) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        Path(step["path"]).write_text(step["text"])
+
+
+def _undo_enable(step: Step) -> None:
+    try:
+        Path(step["path"]).write_text(step["text"])
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # busy: someone else has come to rely on the controller
+            raise
+
+
+def _undo_group(step: Step) -> None:
+    """Empty and remove a control group: its owner moves up, whatever else runs in it is killed."""
+    group, owner = Path(step["path"]), int(step["owner"])
+    clock = MonotonicClock()
+    deadline_ns = clock.now_ns() + EMPTYING_TIMEOUT_NS
+    while group.exists():
+        for pid in map(int, (group / "cgroup.procs").read_text().split()):
+            with contextlib.suppress(ProcessLookupError):
+                if pid == owner:
+                    (group.parent / "cgroup.procs").write_text(str(pid))
+                else:
+                    os.kill(pid, signal.SIGKILL)
+        try:
+            group.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or clock.now_ns() >= deadline_ns:
+                raise
+            clock.sleep_until(clock.now_ns() + POLL_NS)
+
+
+_UNDO: dict[str, Callable[[Step], None]] = {
+    "swapon": _undo_swapon,
+    "create": _undo_create,
+    "write": _undo_write,
+    "enable": _undo_enable,
+    "group": _undo_group,
+}
+_SURVIVES_REBOOT = {"create"}
+
+
+def _guard(journal: Path, owner: int) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # The pipe alone would not do: children that the owner forked keep its other end open.
+    with contextlib.suppress(ProcessLookupError):
+        select.select([sys.stdin, os.pidfd_open(owner)], [], [])
+    problems = undo(journal)
+    with contextlib.suppress(BrokenPipeError):
+        print("; ".join(problems), flush=True)
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(_guard(Path(sys.argv[1]), int(sys.argv[2])))

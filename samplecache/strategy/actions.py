@@ -1,0 +1,56 @@
+"""What a strategy may ask the core to do. The core acts, on its own threads; see :mod:`samplecache.cache.prefetcher`.
+
+Spans are in pages of the sample that the view shows. ``deadline_ns`` is when the first page of the span is to be read,
+on the clock of ``View.now_ns``; None means as soon as possible. Actions with an earlier deadline are carried out first,
+across all sessions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from samplecache.kernel.port import Advice, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to be done to a span of pages by a deadline."""
+
+    span: Span
+    deadline_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advise(Action):
+    """``madvise``: tell the kernel and go on; the pages arrive later, if at all."""
+
+    advice: Advice = Advice.WILLNEED
+
+
+@dataclass(frozen=True, slots=True)
+class Populate(Action):
+    """Fault all pages in with one system call a chunk (MADV_POPULATE_READ) and wait for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Touch(Action):
+    """Read one byte of every page on a worker thread: the 2008 thread's ``pthread_create()``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock(Action):
+    """``mlock`` the pages, as many from the head of the span as the lock budget allows.
+
+    The core keeps the lock until the strategy returns :class:`Unlock` for it or the session that asked for it ends,
+    whichever is first; a plugin cannot leak one.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock(Action):
+    """Give up this session's locks on the span; pages that another session holds too stay locked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict(Action):
+    """Page the span out. Pages that another session is playing or holds are left alone."""

@@ -1,0 +1,130 @@
+"""What happened, as data: for ``samplecache_observe``, for clients that watch, for metrics."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from samplecache.kernel.port import FaultCounts
+
+
+class UnderrunCause(enum.Enum):
+    """Why a block was late, told from the reader's own fault counts, the witness and the client, in that order."""
+
+    MAJOR_FAULT = "major_fault"
+    """The thread that read the block took a major fault."""
+    PAGE_WAIT = "page_wait"
+    """It took only minor faults but slept in the read: the page was still on its way from the device."""
+    SCHEDULING = "scheduling"
+    """Threads that only sleep were late at the same time: the machine stalled, not memory."""
+    CLIENT = "client"
+    """The client was not taking blocks."""
+    SERVICE = "service"
+    """None of these: the service itself was too slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at ``time_ns``, nanoseconds on the cache's clock."""
+
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Underrun(Event):
+    """A block was not ready when it was due.
+
+    Attributes
+    ----------
+    session_id : str
+        The playback session.
+    sample_id : str
+        The sample it plays.
+    strategy : str
+        The strategy bound to it.
+    offset_frames : int
+        First frame of the late block.
+    late_ns : int
+        How long after its deadline it was ready: the length of the gap.
+    cause : UnderrunCause
+        Why.
+    faults : FaultCounts
+        Faults that the thread that read the block took while reading it.
+    """
+
+    session_id: str
+    sample_id: str
+    strategy: str
+    offset_frames: int
+    late_ns: int
+    cause: UnderrunCause
+    faults: FaultCounts
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchDone(Event):
+    """A prefetch ended.
+
+    Attributes
+    ----------
+    sample_id : str
+        The sample.
+    strategy : str
+        The strategy that was used.
+    pages_needed : int
+        Pages that were not in RAM when it began.
+    pages_brought_in : int
+        Of those, how many were in RAM when it ended.
+    elapsed_ns : int
+        How long it took, in nanoseconds.
+    in_time : bool
+        Whether it ended before its deadline (True if it had none).
+    cancelled : bool
+        Whether it was cancelled.
+    """
+
+    sample_id: str
+    strategy: str
+    pages_needed: int
+    pages_brought_in: int
+    elapsed_ns: int
+    in_time: bool
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded(Event):
+    """Something got less than it asked for: a strategy its fallback, a lock part of its span, a plugin no say.
+
+    Attributes
+    ----------
+    sample_id : str
+        The sample.
+    strategy : str
+        What it got.
+    wanted : str
+        What it asked for.
+    why : str
+        The reason, in one sentence, with the remedy.
+    """
+
+    sample_id: str
+    strategy: str
+    wanted: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted(Event):
+    """The store dropped a sample to make room.
+
+    Attributes
+    ----------
+    sample_id : str
+        The sample that is gone.
+    freed_bytes : int
+        Bytes of the budget that this freed; 0 if another id shares the content.
+    """
+
+    sample_id: str
+    freed_bytes: int

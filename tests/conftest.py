@@ -1,0 +1,103 @@
+"""Fixtures shared by all tests: both kernels behind the port, and a machine that can swap."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock, VirtualClock
+from samplecache.errors import SamplecacheError
+from samplecache.kernel import procfs
+from samplecache.kernel.linux import LinuxKernel
+from samplecache.kernel.port import Kernel
+from samplecache.lab.rig import Limits, Rig, RigOptions
+
+WAIT_NS = 20 * NS_PER_S
+POLL_NS = NS_PER_MS
+
+WaitFor = Callable[[Callable[[], object]], None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what swaps on the running kernel, so that it can be chosen or left out."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        simulated = parameters.get("kernel_name") == "simulated"
+        if fixtures & {"rig", "swapping"} and not simulated:
+            item.add_marker(pytest.mark.real_kernel)
+
+
+@pytest.fixture(scope="session")
+def session_rig() -> Iterator[Rig]:
+    """One rig for all tests: a swap file on what the kernel takes for a disk that does not turn."""
+    try:
+        rig = Rig(RigOptions(swap_bytes=256 << 20, rotational=False)).__enter__()
+    except SamplecacheError as error:
+        pytest.skip(f"needs a machine that can be made to swap: {error}")
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def rig(session_rig: Rig) -> Iterator[Rig]:
+    """The rig, without limits before and after the test."""
+    session_rig.limit(Limits())
+    yield session_rig
+    session_rig.limit(Limits())
+
+
+@pytest.fixture(params=["simulated", "linux"])
+def kernel_name(request: pytest.FixtureRequest) -> str:
+    """Which kernel the test runs over."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def clock(kernel_name: str) -> Clock:
+    """The clock that `kernel` lives by."""
+    return VirtualClock() if kernel_name == "simulated" else MonotonicClock()
+
+
+@pytest.fixture
+def kernel(kernel_name: str, clock: Clock) -> Iterator[Kernel]:
+    """Each kernel in turn. Whether the running one can swap is another matter: see `swapping`."""
+    made: Kernel
+    if kernel_name == "simulated":
+        from samplecache.kernel.simulated import SimulatedKernel
+        from samplecache.simulation.options import SimulationOptions
+
+        made = SimulatedKernel(SimulationOptions(), clock)
+    else:
+        made = LinuxKernel(clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def swapping(kernel_name: str, request: pytest.FixtureRequest) -> None:
+    """Swap under `kernel`: the machine's own where it has some, a rig's otherwise."""
+    if kernel_name == "linux" and not procfs.swap_areas():
+        request.getfixturevalue("session_rig")
+
+
+@pytest.fixture
+def wait_for(clock: Clock) -> WaitFor:
+    """Wait on the kernel's clock until a condition holds, at most 20 s."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline_ns = clock.now_ns() + WAIT_NS
+        while not condition():
+            assert clock.now_ns() < deadline_ns, "waited 20 s in vain"
+            clock.sleep_until(clock.now_ns() + POLL_NS)
+
+    return wait
+
+
+@pytest.fixture
+def noise() -> Callable[[int], bytes]:
+    """Bytes that do not compress and hold no page of zeros, the same each time."""
+    return lambda length_bytes: random.Random(2008).randbytes(length_bytes)

@@ -1,0 +1,181 @@
+"""The rig comes down whole: at the end of its block, when setting up fails, and however its owner ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError
+from samplecache.kernel import procfs
+from samplecache.lab.rig import Limits, Rig, RigOptions
+
+SWAP_BYTES = 8 << 20
+DEADLINE_S = 30
+
+OWNER = f"""
+import json, os, sys
+from pathlib import Path
+from samplecache.lab.rig import Limits, Rig, RigOptions
+with Rig(RigOptions(swap_bytes={SWAP_BYTES}, directory=Path(sys.argv[1]))) as rig:
+    rig.limit(Limits(memory_bytes=64 << 20, read_iops=100))
+    child = rig.popen(["sleep", "600"])
+    facts = dict(swap=str(rig.swap_file), groups=[str(path) for path in rig.groups], child=child.pid,
+                 guardian=rig.guardian_pid)
+    print(json.dumps(facts), flush=True)
+    sys.stdin.read()
+"""
+
+
+@dataclass
+class Owner:
+    """A process that owns a rig with a child in it, and what it made."""
+
+    process: subprocess.Popen[str]
+    swap: Path
+    groups: list[Path]
+    child: int
+    guardian: int
+
+    def traces(self) -> list[object]:
+        """What is left of the rig."""
+        paths = [path for path in (self.swap, *self.groups) if path.exists()]
+        areas = [area for area in procfs.swap_areas() if area.path == self.swap]
+        journals = list(self.swap.parent.iterdir())
+        return [*paths, *areas, *journals, *(["child"] if runs(self.child) else [])]
+
+
+def runs(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def directory(rig: Rig) -> Iterator[Path]:
+    """A directory that can hold swap, on a machine where a rig can be made."""
+    with tempfile.TemporaryDirectory(dir=rig.options.directory.parent) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def owner(directory: Path) -> Iterator[Owner]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    facts = json.loads(process.stdout.readline())
+    owner = Owner(process, Path(facts["swap"]), [*map(Path, facts["groups"])], facts["child"], facts["guardian"])
+    yield owner
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not runs(owner.guardian))
+    Rig.clean_leftovers(directory)
+
+
+def test_the_rig_is_there_while_its_owner_lives(owner: Owner) -> None:
+    assert [area.size_bytes for area in procfs.swap_areas() if area.path == owner.swap] == [SWAP_BYTES - 4096]
+    for group in owner.groups:
+        assert str(owner.child) in (group / "cgroup.procs").read_text().split()
+    assert Rig.clean_leftovers(owner.swap.parent) == []
+    assert runs(owner.child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_its_owner_is_killed(owner: Owner, number: signal.Signals) -> None:
+    os.killpg(owner.process.pid, number)
+    wait_until(lambda: owner.traces() == [])
+    wait_until(lambda: not runs(owner.guardian))
+
+
+def test_nothing_is_left_when_its_owner_is_done(owner: Owner) -> None:
+    assert owner.process.stdin is not None
+    owner.process.stdin.close()
+    owner.process.stdin = None
+    assert owner.process.wait(DEADLINE_S) == 0
+    assert owner.traces() == []
+
+
+def test_what_even_the_guardian_left_is_cleaned_later(owner: Owner) -> None:
+    os.kill(owner.guardian, signal.SIGKILL)
+    owner.process.kill()
+    wait_until(lambda: not runs(owner.guardian) and not runs(owner.process.pid))
+    assert owner.swap.exists()
+    assert len(Rig.clean_leftovers(owner.swap.parent)) == 1
+    wait_until(lambda: owner.traces() == [])
+
+
+def test_a_failure_half_way_leaves_nothing(directory: Path, tmp_path: Path) -> None:
+    areas = procfs.swap_areas()
+    with pytest.raises(NotPermittedError, match="controller memory"):
+        Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=directory, cgroup_root=tmp_path)).__enter__()
+    assert list(directory.iterdir()) == []
+    assert [area.path for area in procfs.swap_areas()] == [area.path for area in areas]
+
+
+def test_the_disk_turns_only_while_the_rig_says_so(directory: Path) -> None:
+    disk = procfs.disk_under(directory)
+    assert disk is not None
+    before = disk.rotational
+    with Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=directory, rotational=not before)):
+        assert disk.rotational is not before
+    assert disk.rotational is before
+
+
+def test_a_disk_too_small_is_told(directory: Path) -> None:
+    with pytest.raises(ExhaustedError, match="Free disk space"):
+        Rig(RigOptions(swap_bytes=1 << 60, directory=directory)).__enter__()
+
+
+@pytest.mark.parametrize("options", [RigOptions(swap_bytes=0), RigOptions(swap_priority=-1)])
+def test_impossible_options_are_told(options: RigOptions) -> None:
+    with pytest.raises(InvalidError):
+        Rig(options).__enter__()
+
+
+def test_a_limit_on_memory_pushes_a_process_into_swap(rig: Rig) -> None:
+    program = """
+import random, sys
+memory = random.Random(1).randbytes(48 << 20)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    process = rig.popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        rig.limit(Limits(memory_bytes=32 << 20))
+        assert rig.memory_bytes <= 32 << 20
+        assert swapped_bytes(process.pid) > 8 << 20
+        rig.reclaim()
+        assert swapped_bytes(process.pid) > 40 << 20
+        assert rig.memory_stat()["rss" if "rss" in rig.memory_stat() else "anon"] < 8 << 20
+
+
+def swapped_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmSwap:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmSwap")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 
@@ -33,12 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def session_rig() -> Iterator[Rig]:
     """One rig for all tests: a swap file on what the kernel takes for a disk that does not turn."""
-    try:
-        rig = Rig(RigOptions(swap_bytes=256 << 20, rotational=False)).__enter__()
-    except SamplecacheError as error:
-        pytest.skip(f"needs a machine that can be made to swap: {error}")
-    yield rig
-    rig.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            rig = stack.enter_context(Rig(RigOptions(swap_bytes=256 << 20, rotational=False)))
+        except SamplecacheError as error:
+            pytest.skip(f"needs a machine that can be made to swap: {error}")
+        yield rig
 
 
 @pytest.fixture
@@ -68,9 +69,12 @@ def kernel(kernel_name: str, clock: Clock) -> Iterator[Kernel]:
     made: Kernel
     if kernel_name == "simulated":
         from samplecache.kernel.simulated import SimulatedKernel
+
         from samplecache.simulation.options import SimulationOptions
 
-        made = SimulatedKernel(SimulationOptions(), clock)
+        made = SimulatedKernel(
+            SimulationOptions.for_device("ssd-sata", memory_bytes=64 << 20, swap_bytes=128 << 20), clock
+        )
     else:
         made = LinuxKernel(clock)
     yield made

@@ -28,6 +28,9 @@ follows the last frame."""
 SILENT_DEVICE_NS = 5 * NS_PER_S
 """A device that has asked for nothing for so long has hung."""
 
+CLOSE_NS = 2 * NS_PER_S
+"""How long a stream may take to close before it is left to itself."""
+
 CATCH_UP_PERCENT = 10
 """How much faster than real time the source is asked while the ring refills."""
 
@@ -146,7 +149,7 @@ class DeviceOutput(Output):
             )
             raise OutputUnavailableError(
                 f"the device {'' if device is None else repr(device) + ' '}cannot play {self.format} ({error})",
-                remedy=f"Choose one of {names}, or another format",
+                remedy=f"See that its sound server runs, or choose one of {names}, or another format",
             ) from error
 
     def stop(self) -> None:
@@ -227,5 +230,7 @@ class DeviceOutput(Output):
         self._ring.wake()
 
     def _close(self) -> None:
-        self._stream.abort()
-        self._stream.close()
+        # ALSA's PulseAudio plugin waits without a limit for a server that is there and does not answer.
+        closing = threading.Thread(target=self._stream.close, name="DeviceOutput-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_NS / NS_PER_S)

@@ -115,7 +115,7 @@ class Voice:
         Raises
         ------
         VoiceStoppedError
-            It has been stopped or has ended, perhaps while this waited.
+            It has been stopped or has ended, perhaps while this waited. If the output failed, `Player.drain` tells how.
         InvalidSpanError
             The frames do not follow the last ones, or pass the end.
         InvalidFormatError

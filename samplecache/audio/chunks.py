@@ -69,6 +69,8 @@ def check_chunks(source: ByteSource, start_bytes: int, layout: ChunkLayout) -> N
     while len(head := source.at(offset, head_bytes)) == head_bytes:
         chunk_id = head[: layout.id_bytes]
         (size,) = size_of.unpack_from(head, layout.id_bytes)
+        if not all(0x20 <= octet < 0x7F for octet in chunk_id[:4]):
+            return  # damaged, or a writer forgot to pad: this walk has lost its way, so sizes mean nothing
         is_data = chunk_id == layout.data_id
         if chunk_id == b"ds64" and len(sizes := source.at(offset + head_bytes, 16)) == 16:
             data_size_64 = struct.unpack("<QQ", sizes)[1]  # RF64 (EBU Tech 3306): riff size, data size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from samplecache.audio.bytesource import ByteSource
 from samplecache.errors import AudioError
 
-SUPPORTED_CONTAINERS = "WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus, FLAC) and MP3"
+SUPPORTED_CONTAINERS = "WAV, RF64, W64, AIFF, AU, CAF, FLAC, OGG (Vorbis, Opus) and MP3"
 
 
 def truncated(source: ByteSource, found: str) -> AudioError:

@@ -42,17 +42,9 @@ class Converter:
     """
 
     def __init__(self, source: AudioFormat, target: AudioFormat, gain: float = 1.0) -> None:
-        if not (math.isfinite(gain) and 0.0 <= gain <= MAX_GAIN):
-            raise InvalidError(
-                f"a gain of {gain} is not allowed",
-                remedy=f"Give a number from 0 to {MAX_GAIN:g}; 1 leaves the level as it is",
-                reason="INVALID_GAIN",
-                gain=gain,
-            )
         self.source = source
         self.target = target
         self.gain = gain
-        self._is_identity = source == target and gain == 1.0
         self._mix = channel_matrix(source.channels, target.channels) if source.channels != target.channels else None
         self._resampler: soxr.ResampleStream | None = None
         if source.rate_hz != target.rate_hz:
@@ -65,9 +57,25 @@ class Converter:
         self._frames_out = 0
 
     @property
+    def gain(self) -> float:
+        """Linear factor; may be set between blocks, and raises :class:`InvalidError` as the constructor does."""
+        return self._gain
+
+    @gain.setter
+    def gain(self, gain: float) -> None:
+        if not (math.isfinite(gain) and 0.0 <= gain <= MAX_GAIN):
+            raise InvalidError(
+                f"a gain of {gain} is not allowed",
+                remedy=f"Give a number from 0 to {MAX_GAIN:g}; 1 leaves the level as it is",
+                reason="INVALID_GAIN",
+                gain=gain,
+            )
+        self._gain = gain
+
+    @property
     def is_identity(self) -> bool:
         """Whether blocks pass through untouched."""
-        return self._is_identity
+        return self._gain == 1.0 and self.source == self.target
 
     def frames_out(self, frames: int) -> int:
         """Return how many frames a whole run of `frames` source frames becomes: ``frames * out / in``, half up."""
@@ -83,7 +91,7 @@ class Converter:
             `block` ends inside a frame (reason ``PARTIAL_FRAME``); nothing was taken from it.
         """
         self._frames_in += self.source.bytes_to_frames(memoryview(block).nbytes)
-        if self._is_identity:
+        if self.is_identity:
             return bytes(block)
         frames = to_float(block, self.source.encoding).reshape(-1, self.source.channels)
         return self._finish(self._resample(frames))

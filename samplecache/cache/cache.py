@@ -305,6 +305,7 @@ class SampleCache:
                 session_id = f"session-{next(self._numbers)}"
                 session = Session(session_id, lease, binding, playback, converter, self._floor, self._session_closed)
                 self._sessions[session] = self._holds.pop(lease.content, [])
+                lease.content.playing += 1
         except BaseException:
             lease.release()
             raise
@@ -315,6 +316,7 @@ class SampleCache:
     def _session_closed(self, session: Session) -> None:
         with self._lock:
             holds = self._sessions.pop(session, [])
+            session.sample.content.playing -= 1
         for hold in holds:
             self._give_up(hold)
 

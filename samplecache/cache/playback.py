@@ -136,7 +136,7 @@ class Playback:
         self._rate_hz = rate_hz
         self._sample_frames = sample_frames
         self._frames = frames
-        self._block_frames = block_frames
+        self.block_frames = block_frames
         self._start_ns = start_ns
         self._opened_ns = start_ns
         self._lead_ns = lead_ns
@@ -158,7 +158,7 @@ class Playback:
         """Return the block to read next, or None at the end. Asking again gives the same."""
         if self._next_frame >= self._frames.stop and self.loop and len(self._frames):
             self._next_frame = self._frames.start
-        frames = range(self._next_frame, min(self._next_frame + self._block_frames, self._frames.stop))
+        frames = range(self._next_frame, min(self._next_frame + self.block_frames, self._frames.stop))
         if not frames:
             return None
         send_ns = self._start_ns + self._played_frames * NS_PER_S // self._rate_hz

@@ -124,6 +124,7 @@ class Prefetch:
         self._at_work = 0
         self._actions_left = 0
         self._ended = threading.Event()
+        self._listeners: list[Callable[[], object]] = []
         self._ended_ns = 0
         self._began_ns = prefetcher.clock.now_ns()
         self._last_arrival_ns = self._began_ns
@@ -152,6 +153,14 @@ class Prefetch:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until it has ended or `timeout_s` has passed; return whether it has ended."""
         return self._ended.wait(timeout_s)
+
+    def when_ended(self, listener: Callable[[], object]) -> None:
+        """Have `listener` called when it has ended, on whichever thread that happens; at once if it has."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._listeners.append(listener)
+                return
+        listener()
 
     def start(self) -> None:
         """Have a worker look what is missing and ask the strategy. Never blocks."""
@@ -261,7 +270,11 @@ class Prefetch:
         try:
             self._on_end(self)
         finally:
-            self._ended.set()
+            with self._lock:
+                self._ended.set()
+                listeners, self._listeners = self._listeners, []
+            for listener in listeners:
+                listener()
 
 
 class Prefetcher:

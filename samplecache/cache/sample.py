@@ -69,7 +69,9 @@ class Content:
     sample_ids : set of str
         Ids under which it is stored. Empty once it is replaced or removed.
     leases : int
-        Sessions and prefetches that are using it.
+        Uses under way; while there are any it stays mapped.
+    playing : int
+        Sessions that are playing it.
     """
 
     region: Region
@@ -80,6 +82,7 @@ class Content:
     charged_bytes: int
     sample_ids: set[str] = field(default_factory=set)
     leases: int = 0
+    playing: int = 0
 
     @property
     def size_bytes(self) -> int:

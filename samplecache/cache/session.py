@@ -14,6 +14,7 @@ from samplecache.cache.playback import Block, Playback, Reading
 from samplecache.cache.prefetcher import Moment, Order, Prefetch, Prefetcher
 from samplecache.cache.store import Lease
 from samplecache.clock import NS_PER_MS, Clock
+from samplecache.errors import StateError
 from samplecache.kernel.port import Kernel, Span
 from samplecache.strategy.events import Event, Underrun
 from samplecache.strategy.registry import Binding
@@ -193,7 +194,22 @@ class Session:
             From :meth:`next_block`.
         client_ns : int
             How long the client kept the block before from being sent.
+
+        Raises
+        ------
+        StateError
+            The session was closed. While a read is under way, closing waits with giving the memory up.
         """
+        with self._lock:
+            if self._closed:
+                raise StateError("the session has ended", remedy="Open another one", reason="SESSION_ENDED")
+            self._running += 1
+        try:
+            return self._read(block, client_ns)
+        finally:
+            self._one_less()
+
+    def _read(self, block: Block, client_ns: int) -> ReadBlock:
         content = self._lease.content
         offset_bytes, stop_bytes = (
             content.format.frames_to_bytes(at) for at in (block.frames.start, block.frames.stop)

@@ -7,7 +7,7 @@ left unlocked, and said so: the head of a span is locked first, because it sound
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from samplecache.errors import InvalidError, LockLimitError, UnmappedError
 from samplecache.kernel.port import Capabilities, Kernel, Region, Span
+from samplecache.kernel.runs import runs
 
 UNLIMITED_BUDGET_BYTES = 256 << 20
 """Budget where RLIMIT_MEMLOCK does not bind: eleven minutes of 48 kHz stereo floats, and 1/16 of a 4 GiB machine."""
@@ -101,7 +102,7 @@ class LockLedger:
         """Return the runs of pages of `region` that `holder` holds, ascending. Blocks as :meth:`acquire` does."""
         with self._mutex:
             mask = self._held.get(holder, {}).get(region)
-            return () if mask is None else tuple(_runs(mask, 0))
+            return () if mask is None else tuple(runs(mask))
 
     def acquire(self, holder: Hashable, region: Region, span: Span) -> LockGrant:
         """Lock the pages of `span`, or as much of its head as the budget and the kernel allow, for `holder`.
@@ -168,7 +169,7 @@ class LockLedger:
         """Lock the pages of `span` that nobody holds, from its start. Return where it ended, and why if early."""
         newly = np.zeros(region.pages, np.bool_)
         try:
-            for run in _runs(counts[: span.stop] == 0, span.start):
+            for run in runs(counts[span.start : span.stop] == 0, span.start):
                 stop, refusal = self._lock_run(region, run, newly)
                 if refusal is not None:
                     return stop, refusal
@@ -212,12 +213,5 @@ class LockLedger:
 
     def _unlock(self, region: Region, pages: npt.NDArray[np.bool_]) -> None:
         with suppress(UnmappedError):  # unmapping has unlocked them
-            for run in _runs(pages, 0):
+            for run in runs(pages):
                 self._kernel.unlock(region, run)
-
-
-def _runs(mask: npt.NDArray[np.bool_], first: int) -> Iterator[Span]:
-    """Yield the maximal runs of True in `mask` from index `first` on."""
-    edges = np.flatnonzero(np.diff(mask[first:], prepend=False, append=False)) + first
-    for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        yield Span(start, stop)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from samplecache.clock import NS_PER_MS, Clock, MonotonicClock
+from samplecache.clock import Clock, MonotonicClock
 from samplecache.errors import (
     InvalidSpanError,
     LockLimitError,
@@ -27,9 +27,10 @@ from samplecache.errors import (
     NotPermittedError,
     SamplecacheError,
     UnavailableError,
-    UnmappedError,
 )
 from samplecache.kernel import procfs
+from samplecache.kernel.eviction import evict
+from samplecache.kernel.linux_region import LinuxRegion
 from samplecache.kernel.port import (
     Advice,
     Capabilities,
@@ -42,6 +43,7 @@ from samplecache.kernel.port import (
     Tier,
 )
 from samplecache.kernel.probe import probe_linux
+from samplecache.kernel.runs import runs
 
 PROT_NONE = 0
 MADV_POPULATE_READ = 22
@@ -54,15 +56,10 @@ _ADVICE = {Advice.WILLNEED: mmap.MADV_WILLNEED, Advice.COLD: MADV_COLD, Advice.P
 PMD_BYTES = 2 << 20
 """What one page-table page maps with 4 KiB pages. The kernel's readahead stops there, so regions begin there."""
 
-PAGEMAP_PRESENT = np.uint64(1 << 63)
 PAGEMAP_SWAPPED = np.uint64(1 << 62)
-PAGEMAP_EXCLUSIVE = np.uint64(1 << 56)
-"""Mapped once. The shared zero page, which stands for pages that were read but never written, is not."""
+PAGEMAP_MAPPED_ONCE = np.uint64(1 << 63 | 1 << 56)
+"""Present, and mapped by nobody else; pages that were read but never written share the zero page."""
 
-EVICT_CHUNK_PAGES = 1024
-"""One MADV_PAGEOUT cannot be interrupted: 4 MiB keeps each one well under the timeouts in use, on a slow device too."""
-EVICT_PAUSE_NS = NS_PER_MS
-EVICT_LONGEST_PAUSE_NS = 16 * NS_PER_MS
 AGAIN_TRIES = 3
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -96,52 +93,6 @@ def _call(function: Callable[..., int], *arguments: int) -> int:
         if code != errno.EINTR and not (code == errno.EAGAIN and tries < AGAIN_TRIES):
             raise OSError(code, os.strerror(code))
     return result
-
-
-class LinuxRegion(Region):
-    """A mapping of this process. Counts the calls that are using it, so that it is never unmapped under one of them."""
-
-    __slots__ = ("_base", "_idle", "_users", "locked", "locking", "reserved")
-
-    def __init__(self, base: int, pages: int, reserved: tuple[int, int]) -> None:
-        super().__init__(pages)
-        self.reserved = reserved
-        """Address and length of the mapping with its guard pages."""
-        self.locked: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
-        """Which pages mlock keeps; changed only under `locking`."""
-        self.locking = threading.Lock()
-        self._base = base
-        self._users = 0
-        self._idle = threading.Condition()
-
-    @contextmanager
-    def use(self) -> Iterator[int]:
-        """Keep the region mapped and give its address.
-
-        Raises
-        ------
-        UnmappedError
-            It has been unmapped.
-        """
-        with self._idle:
-            if not self._base:
-                raise UnmappedError("The region has been unmapped", remedy="Map a new one")
-            self._users += 1
-            base = self._base
-        try:
-            yield base
-        finally:
-            with self._idle:
-                self._users -= 1
-                self._idle.notify_all()
-
-    def retire(self) -> None:
-        """Refuse further use, and wait until whoever uses it now is done."""
-        with self._idle:
-            if not self._base:
-                raise UnmappedError("The region has been unmapped already", remedy="Unmap a region once")
-            self._base = 0
-            self._idle.wait_for(lambda: self._users == 0)
 
 
 class LinuxKernel(Kernel):
@@ -286,8 +237,8 @@ class LinuxKernel(Kernel):
                 _call(_mlock, address, len(span) * self.page_bytes)
             except OSError as error:
                 # Out of memory half-way leaves the whole range marked as locked.
-                for start, stop in _runs(~locked):
-                    _munlock(address + start * self.page_bytes, (stop - start) * self.page_bytes)
+                for run in runs(~locked):
+                    _munlock(address + run.start * self.page_bytes, len(run) * self.page_bytes)
                 raise self._lock_error(int((~locked).sum()), error) from error
             locked[:] = True
 
@@ -318,48 +269,20 @@ class LinuxKernel(Kernel):
             own.locked[span.start : span.stop] = False
 
     def evict(self, region: Region, span: Span, timeout_ns: int) -> int:
-        """See :meth:`Kernel.evict`.
-
-        MADV_PAGEOUT leaves pages in the swap cache, unmapped, until they are written, and cannot find them there.
-        Mapped again, clean by now, the next MADV_PAGEOUT drops them. Pages in a CPU's LRU batch resist until it drains.
-        """
+        """See :meth:`Kernel.evict`, and :mod:`samplecache.kernel.eviction` for how."""
         if not procfs.swap_areas():
             raise NotPermittedError("There is no swap to evict to", remedy="Add swap, for example a zram device")
         own = _own(region)
-        deadline_ns = self._clock.now_ns() + timeout_ns
-        pause_ns = EVICT_PAUSE_NS
         with self._pages(own, span):
-            while True:
-                left = sum(self._evict_pass(own, chunk, deadline_ns) for chunk in span.chunks(EVICT_CHUNK_PAGES))
-                now_ns = self._clock.now_ns()
-                if left == 0 or now_ns >= deadline_ns:
-                    return left
-                _drain_lru_batches(own)
-                self._clock.sleep_until(min(deadline_ns, now_ns + pause_ns))
-                pause_ns = min(2 * pause_ns, EVICT_LONGEST_PAUSE_NS)
-
-    def _evict_pass(self, region: LinuxRegion, span: Span, deadline_ns: int) -> int:
-        """Page out what is in RAM of `span`; return how many pages still are."""
-        with self._pages(region, span) as address, region.locking:
-            evictable, cached = self._evictable(region, address, span)
-            if self._clock.now_ns() < deadline_ns and evictable.any():
-                for advice, pages in ((MADV_POPULATE_READ, cached), (MADV_PAGEOUT, evictable)):
-                    for start, stop in _runs(pages):
-                        self._advise(address + start * self.page_bytes, Span(start, stop), advice)
-                evictable, _ = self._evictable(region, address, span)
-        return int(evictable.sum())
-
-    def _evictable(
-        self, region: LinuxRegion, address: int, span: Span
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Return which pages are in RAM and not locked, and which of them are unmapped in the swap cache."""
-        in_core, entries = self._in_core(address, span), self._page_entries(address, span)
-        evictable = in_core & ~region.locked[span.start : span.stop]
-        if entries is None:
-            return evictable, evictable
-        present = (entries & PAGEMAP_PRESENT) != 0
-        zero_page = present & ((entries & PAGEMAP_EXCLUSIVE) == 0)
-        return evictable & ~zero_page, evictable & ~present
+            return evict(
+                self,
+                own,
+                span,
+                timeout_ns,
+                clock=self._clock,
+                locking=own.locking,
+                drain=lambda: _drain_lru_batches(own),
+            )
 
     # --- observing ---
 
@@ -372,9 +295,11 @@ class LinuxKernel(Kernel):
                 tiers = np.where(in_core, Tier.MAPPED, Tier.SWAPPED).astype(np.uint8)
             else:
                 tiers = np.full(len(span), Tier.ABSENT, np.uint8)
-                tiers[(entries & PAGEMAP_SWAPPED) != 0] = Tier.SWAPPED
-                tiers[in_core] = Tier.SWAP_CACHE
-                tiers[(entries & PAGEMAP_PRESENT) != 0] = Tier.MAPPED
+                swapped = (entries & PAGEMAP_SWAPPED) != 0
+                tiers[swapped] = Tier.SWAPPED
+                tiers[in_core & swapped] = Tier.SWAP_CACHE
+                # What was read but never written is mapped to the one zero page, which takes no memory of its own.
+                tiers[(entries & PAGEMAP_MAPPED_ONCE) == PAGEMAP_MAPPED_ONCE] = Tier.MAPPED
             tiers[in_core & own.locked[span.start : span.stop]] = Tier.LOCKED
             return Residency(span, tiers.tobytes(), exact=entries is not None)
 
@@ -450,12 +375,6 @@ def _own(region: Region) -> LinuxRegion:
     if not isinstance(region, LinuxRegion):
         raise TypeError(f"{region!r} is a region of another kernel")
     return region
-
-
-def _runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of each run of True."""
-    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 def _drain_lru_batches(region: LinuxRegion) -> None:

@@ -104,10 +104,11 @@ def _swap_obstacle(kernel: Kernel, region: Region) -> tuple[str, str] | None:
     if left == region.pages:
         return _why_stuck(kernel, region)
     read_before = kernel.swap_counts().pswpin
-    kernel.advise(region, region.span, Advice.WILLNEED)
     clock = MonotonicClock()
     deadline_ns = clock.now_ns() + PREFETCH_TIMEOUT_NS
     while not kernel.in_core(region, region.span):
+        # Asked anew each time: reclaim may take a prefetched page again before it is touched.
+        kernel.advise(region, region.span, Advice.WILLNEED)
         if clock.now_ns() >= deadline_ns:
             return (
                 f"pages were not read back from swap within {PREFETCH_TIMEOUT_NS // NS_PER_S} s",

@@ -89,8 +89,11 @@ def disk_under(path: Path) -> Disk | None:
 
 
 def describe_swap(areas: Sequence[SwapArea]) -> str:
-    """Return what is under the swap, for people."""
-    return ", ".join(_describe_area(area) for area in areas) or "none"
+    """Return what is under the swap and how far the kernel reads ahead on it, for people."""
+    if not areas:
+        return "none"
+    readahead_pages = 1 << int((PROC / "sys/vm/page-cluster").read_text())
+    return f"{', '.join(map(_describe_area, areas))}; readahead of {readahead_pages} pages"
 
 
 def _describe_area(area: SwapArea) -> str:
@@ -168,13 +171,13 @@ def cgroup_directories(controller: str) -> Iterator[Path]:
 
 
 def swap_ban() -> Path | None:
-    """Return the control file that forbids this process any swap, None if none does."""
+    """Return the control file that forbids this process any swap, None if none does.
+
+    Version 1 has no such file: ``memory.memsw.limit_in_bytes`` bounds memory and swap together, and paging out changes
+    nothing in their sum.
+    """
     for directory in cgroup_directories("memory"):
         swap_max = directory / "memory.swap.max"
         if swap_max.exists() and swap_max.read_text().strip() == "0":
             return swap_max
-        both, memory = directory / "memory.memsw.limit_in_bytes", directory / "memory.limit_in_bytes"
-        unlimited = 1 << 62
-        if both.exists() and int(both.read_text()) == int(memory.read_text()) < unlimited:
-            return both
     return None

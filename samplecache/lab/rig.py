@@ -127,17 +127,14 @@ class Rig:
             return
         journal.close()
         try:
-            problems, _ = self._guardian.communicate("undo\n", timeout=TEARDOWN_TIMEOUT_S)
+            self._guardian.communicate("undo\n", timeout=TEARDOWN_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise StateError(
                 f"The rig is still being taken down after {TEARDOWN_TIMEOUT_S} s",
                 remedy=f"Wait for process {self._guardian.pid} to end",
             ) from error
-        if self._guardian.returncode:
-            raise StateError(
-                f"The rig could not be taken down: {problems.strip() or 'its guardian was killed'}",
-                remedy="Free memory, then run samplecache doctor to try again",
-            )
+        if self._guardian.returncode:  # killed, or it could not undo everything: try from here, and say what is wrong
+            self.clean_leftovers(self.options.directory)
 
     @staticmethod
     def clean_leftovers(directory: Path = DEFAULT_DIRECTORY) -> list[Path]:

@@ -69,12 +69,12 @@ class Journal:
 def start_guardian(journal: Journal) -> subprocess.Popen[str]:
     """Start the process that undoes `journal` once a line comes on its standard input, or this process is gone.
 
-    It prints what it could not undo.
+    It fails if something could not be undone.
     """
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(journal.path), str(os.getpid())],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         pass_fds=[journal.fd],
         start_new_session=True,
         text=True,
@@ -207,10 +207,7 @@ def _guard(journal: Path, owner: int) -> int:
     # The pipe alone would not do: children that the owner forked keep its other end open.
     with contextlib.suppress(ProcessLookupError):
         select.select([sys.stdin, os.pidfd_open(owner)], [], [])
-    problems = undo(journal)
-    with contextlib.suppress(BrokenPipeError):
-        print("; ".join(problems), flush=True)
-    return bool(problems)
+    return bool(undo(journal))
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ class PlaySeek(_message.Message):
 
     FRAME_FIELD_NUMBER: _builtins.int
     frame: _builtins.int
-    """The frame to go on at. 0 to the sample's length; OUT_OF_RANGE past it (the session goes on as it was)."""
+    """The frame to go on at. 0 to the sample's length; past it the session ends with OUT_OF_RANGE."""
     def __init__(
         self,
         *,

@@ -47,6 +47,12 @@ def faults_of(kernel: Kernel, action: Callable[[], object]) -> FaultCounts:
     return kernel.thread_faults() - before
 
 
+def prefetched(kernel: Kernel, region: Region, span: Span) -> bool:
+    """Ask for `span`, anew each time: reclaim may take a prefetched page again before it is touched."""
+    kernel.advise(region, span, Advice.WILLNEED)
+    return kernel.in_core(region, span)
+
+
 class TestMemory:
     @pytest.mark.parametrize(("length_bytes", "pages"), [(1, 1), (4096, 1), (4097, 2), (3 << 20, 768)])
     def test_map_rounds_up_to_pages(self, kernel: Kernel, length_bytes: int, pages: int) -> None:
@@ -184,7 +190,7 @@ class TestSwap:
 
     def test_prefetched_pages_cost_no_major_fault(self, kernel: Kernel, cold: Region, wait_for: WaitFor) -> None:
         asking = faults_of(kernel, lambda: kernel.advise(cold, cold.span, Advice.WILLNEED))
-        wait_for(lambda: kernel.in_core(cold, cold.span))
+        wait_for(lambda: prefetched(kernel, cold, cold.span))
         assert tiers(kernel, cold) == {Tier.SWAP_CACHE: PAGES}
         touching = faults_of(kernel, lambda: kernel.touch(cold, cold.span))
         assert (asking.major, touching.major) == (0, 0)
@@ -192,8 +198,7 @@ class TestSwap:
         assert tiers(kernel, cold) == {Tier.MAPPED: PAGES}
 
     def test_prefetching_a_part_leaves_the_rest(self, kernel: Kernel, cold: Region, wait_for: WaitFor) -> None:
-        kernel.advise(cold, Span(8, 24), Advice.WILLNEED)
-        wait_for(lambda: kernel.in_core(cold, Span(8, 24)))
+        wait_for(lambda: prefetched(kernel, cold, Span(8, 24)))
         assert list(kernel.residency(cold, cold.span).spans_in(Tier.SWAP_CACHE)) == [Span(8, 24)]
 
     def test_populate_maps_every_page(self, kernel: Kernel, cold: Region) -> None:

@@ -116,18 +116,6 @@ def test_swap_areas_with_blanks_in_their_path(proc: Path) -> None:
     [
         ("cgroup2 {}/g cgroup2 rw", "0::/a/b", {"g/a/memory.swap.max": "0\n", "g/a/b/memory.swap.max": "max\n"}, 0),
         ("cgroup2 {}/g cgroup2 rw", "0::/a/b", {"g/a/memory.swap.max": "4096\n"}, None),
-        (
-            "cgroup {}/g cgroup rw,memory",
-            "4:memory:/a",
-            {"g/a/memory.memsw.limit_in_bytes": "8192", "g/a/memory.limit_in_bytes": "8192"},
-            0,
-        ),
-        (
-            "cgroup {}/g cgroup rw,memory",
-            "4:memory:/a",
-            {"g/a/memory.memsw.limit_in_bytes": f"{2**63 - 4096}", "g/a/memory.limit_in_bytes": f"{2**63 - 4096}"},
-            None,
-        ),
     ],
 )
 def test_the_control_file_that_forbids_swap(

@@ -61,6 +61,10 @@ def runs(pid: int) -> bool:
         return False
 
 
+def members(group: Path) -> list[str]:
+    return (group / "cgroup.procs").read_text().split()
+
+
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
@@ -88,6 +92,7 @@ def owner(directory: Path) -> Iterator[Owner]:
     assert process.stdout is not None
     facts = json.loads(process.stdout.readline())
     owner = Owner(process, Path(facts["swap"]), [*map(Path, facts["groups"])], facts["child"], facts["guardian"])
+    wait_until(lambda: all(str(owner.child) in members(group) for group in owner.groups))
     yield owner
     process.kill()
     process.communicate()
@@ -97,8 +102,7 @@ def owner(directory: Path) -> Iterator[Owner]:
 
 def test_the_rig_is_there_while_its_owner_lives(owner: Owner) -> None:
     assert [area.size_bytes for area in procfs.swap_areas() if area.path == owner.swap] == [SWAP_BYTES - 4096]
-    for group in owner.groups:
-        assert str(owner.child) in (group / "cgroup.procs").read_text().split()
+    assert [members(group) for group in owner.groups] == [[str(owner.child)]] * 2
     assert Rig.clean_leftovers(owner.swap.parent) == []
     assert runs(owner.child)
 
@@ -111,6 +115,15 @@ def test_nothing_is_left_when_its_owner_is_killed(owner: Owner, number: signal.S
 
 
 def test_nothing_is_left_when_its_owner_is_done(owner: Owner) -> None:
+    assert owner.process.stdin is not None
+    owner.process.stdin.close()
+    owner.process.stdin = None
+    assert owner.process.wait(DEADLINE_S) == 0
+    assert owner.traces() == []
+
+
+def test_an_owner_whose_guardian_was_killed_cleans_up_itself(owner: Owner) -> None:
+    os.kill(owner.guardian, signal.SIGKILL)
     assert owner.process.stdin is not None
     owner.process.stdin.close()
     owner.process.stdin = None

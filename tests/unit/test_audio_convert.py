@@ -1,3 +1,4 @@
+import itertools
 import math
 import struct
 
@@ -40,7 +41,7 @@ def all_of(converter, block):
 def cut(block, frame_bytes, cuts):
     """`block` in pieces, cut before each of the frames `cuts`."""
     edges = [0, *sorted(cut * frame_bytes for cut in cuts), len(block)]
-    return [block[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+    return [block[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
 def test_identity_hands_back_the_very_bytes():

@@ -1,0 +1,114 @@
+"""Prometheus metrics: what GetStats shows, read at the scrape, and a histogram of RPCs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from samplecache.v1 import playback_pb2
+from samplecache.v1 import samplecache_pb2 as pb
+
+_GAUGES: Final = {
+    "samples": "Samples stored.",
+    "contents": "Distinct contents stored.",
+    "used_bytes": "Bytes of the budget in use.",
+    "budget_bytes": "The budget, in bytes.",
+    "locked_bytes": "Bytes locked.",
+    "lock_budget_bytes": "The lock budget, in bytes.",
+    "sessions": "Playback sessions open.",
+    "prefetches": "Prefetches under way.",
+    "uploads": "Uploads under way or resumable.",
+}
+_COUNTERS: Final = {
+    "evictions": "Samples evicted by the store.",
+    "swap_in_pages": "Pages read from swap by the whole machine.",
+    "swap_out_pages": "Pages written to swap by the whole machine.",
+}
+_STRATEGY_COUNTERS: Final[dict[str, tuple[str, Callable[[pb.StrategyStats], float]]]] = {
+    "sessions_opened": ("Playback sessions opened.", lambda stats: stats.sessions),
+    "blocks": ("Blocks delivered.", lambda stats: stats.blocks),
+    "minor_faults": ("Minor faults of the threads that read blocks.", lambda stats: stats.faults.minor),
+    "major_faults": ("Major faults of the threads that read blocks.", lambda stats: stats.faults.major),
+    "prefetches_ended": ("Prefetches ended.", lambda stats: stats.prefetches),
+    "prefetch_pages_needed": ("Pages that prefetches needed.", lambda stats: stats.pages_needed),
+    "prefetch_pages_brought_in": ("Pages that prefetches brought in.", lambda stats: stats.pages_brought_in),
+}
+
+
+class _CacheCollector(Collector):
+    """Turns stats into metrics at each scrape."""
+
+    def __init__(self, stats: Callable[[], pb.GetStatsResponse]) -> None:
+        self._stats = stats
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: names are not checked before the first scrape, which may come before the cache is ready."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as they are now."""
+        stats = self._stats()
+        for name, text in _GAUGES.items():
+            yield GaugeMetricFamily(f"samplecache_{name}", text, value=getattr(stats, name))
+        for name, text in _COUNTERS.items():
+            yield CounterMetricFamily(f"samplecache_{name}", text, value=getattr(stats, name))
+        for name, (text, value) in _STRATEGY_COUNTERS.items():
+            family = CounterMetricFamily(f"samplecache_{name}", text, labels=["strategy"])
+            for strategy in stats.strategies:
+                family.add_metric([strategy.strategy], value(strategy))
+            yield family
+        yield self._late(stats)
+        worst = stats.witness.worst.ToTimedelta().total_seconds()
+        yield GaugeMetricFamily(
+            "samplecache_witness_worst_seconds", "Latest wake-up of a sleeping thread.", value=worst
+        )
+
+    def _late(self, stats: pb.GetStatsResponse) -> Metric:
+        family = CounterMetricFamily("samplecache_late_blocks", "Blocks that were late.", labels=["strategy", "cause"])
+        for strategy in stats.strategies:
+            for number, count in enumerate(strategy.late_by_cause):
+                if number:
+                    cause = playback_pb2.UnderrunCause.Name(number)  # type: ignore[arg-type]
+                    family.add_metric([strategy.strategy, cause.removeprefix("UNDERRUN_CAUSE_").lower()], count)
+        return family
+
+
+class Metrics:
+    """The metrics of one server.
+
+    Parameters
+    ----------
+    stats : Callable
+        Returns the stats now; called on the metrics server's thread.
+    """
+
+    def __init__(self, stats: Callable[[], pb.GetStatsResponse]) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_CacheCollector(stats))
+        self._calls = Histogram(
+            "samplecache_rpc_duration_seconds",
+            "How long RPCs took, streams from first to last message.",
+            ["method", "code"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600),
+            registry=self._registry,
+        )
+        self._server: Any = None
+
+    def observe_call(self, method: str, code: str, elapsed_s: float) -> None:
+        """Count an RPC that ended. Any thread."""
+        self._calls.labels(method.rpartition("/")[2], code).observe(elapsed_s)
+
+    def listen(self, port: int) -> int:
+        """Serve ``/metrics`` on localhost and return the port."""
+        self._server, _ = start_http_server(port, addr="127.0.0.1", registry=self._registry)
+        return int(self._server.server_port)
+
+    def close(self) -> None:
+        """Stop serving."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()

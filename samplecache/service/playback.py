@@ -1,0 +1,201 @@
+"""Prefetch and playback RPCs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+from samplecache.cache.playback import Block
+from samplecache.cache.session import ReadBlock, Session
+from samplecache.clock import NS_PER_S
+from samplecache.errors import InvalidError
+from samplecache.service import translate
+from samplecache.service.base import Context, Handlers
+from samplecache.v1 import playback_pb2
+from samplecache.v1 import samplecache_pb2 as pb
+
+_PROGRESS_S: Final = 0.1
+_DEFAULT_HOLD_NS: Final = 10 * NS_PER_S
+
+
+class _Commands:
+    """Commands of a client that have arrived, and an alarm that the session sleeps on between blocks."""
+
+    def __init__(self, requests: AsyncIterator[playback_pb2.PlayRequest]) -> None:
+        self._requests = requests
+        self._waiting: deque[playback_pb2.PlayRequest] = deque()
+        self._alarm = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for request in self._requests:
+                self._waiting.append(request)
+                self._alarm.set()
+        except Exception as error:  # kept for the session: this task has nobody to raise to
+            self._failure = error
+            self._alarm.set()
+
+    def take(self) -> playback_pb2.PlayRequest | None:
+        """Return the next command, or None."""
+        if self._failure is not None:
+            raise self._failure
+        return self._waiting.popleft() if self._waiting else None
+
+    async def sleep_until(self, time_s: float) -> None:
+        """Sleep until `time_s` of the loop's clock or until a command arrives."""
+        if self._waiting or self._failure is not None:
+            return
+        self._alarm.clear()
+        timer = asyncio.get_running_loop().call_at(time_s, self._alarm.set)
+        try:
+            await self._alarm.wait()
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._reader.cancel()
+
+
+class PlaybackHandlers(Handlers):
+    """Prefetch and Play."""
+
+    async def Prefetch(self, request: pb.PrefetchRequest, context: Context) -> AsyncIterator[pb.PrefetchResponse]:
+        """Bring a sample's pages in and stream progress; see the contract."""
+        now_ns = self.cache.clock.now_ns()
+        prefetch = self.cache.prefetch(
+            request.sample_id,
+            request.start_frame,
+            request.frames,
+            request.strategy,
+            now_ns + translate.nanoseconds(request.deadline, "deadline") if request.HasField("deadline") else None,
+            translate.nanoseconds(request.hold, "hold") if request.HasField("hold") else _DEFAULT_HOLD_NS,
+        )
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        prefetch.when_ended(lambda: loop.call_soon_threadsafe(ended.set))
+        try:
+            yield pb.PrefetchResponse(binding=translate.binding(prefetch.order.binding))
+            while not prefetch.progress.done:
+                progress = prefetch.progress
+                yield pb.PrefetchResponse(
+                    progress=pb.PrefetchProgress(pages_needed=progress.pages_needed, pages_in=progress.pages_in)
+                )
+                await _wait(ended, _PROGRESS_S)
+        finally:
+            prefetch.cancel()
+        locked = await self.blocking(self.cache.ledger.held, prefetch.order.holder)
+        yield pb.PrefetchResponse(result=translate.prefetch_result(prefetch, locked))
+
+    async def Play(
+        self, request: AsyncIterator[playback_pb2.PlayRequest], context: Context
+    ) -> AsyncIterator[playback_pb2.PlayResponse]:
+        """Play a sample; see the contract."""
+        requests = aiter(request)
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("command") != "start":
+            raise InvalidError(
+                "a session must begin with PlayStart", remedy="Send PlayStart first", reason="MISSING_START"
+            )
+        session = self.cache.open_session(translate.play_options(first.start))
+        commands = _Commands(requests)
+        try:
+            yield _started(session)
+            async for response in self._play(session, commands):
+                yield response
+            yield playback_pb2.PlayResponse(
+                summary=playback_pb2.PlaySummary(
+                    stats=translate.playback_stats(session.playback.stats), next_frame=session.playback.next_frame
+                )
+            )
+        finally:
+            commands.close()
+            session.close()
+
+    async def _play(self, session: Session, commands: _Commands) -> AsyncIterator[playback_pb2.PlayResponse]:
+        clock = self.cache.clock
+        client_ns = 0
+        while True:
+            while (command := commands.take()) is not None:
+                if command.WhichOneof("command") == "stop":
+                    return
+                if (answer := _obey(session, command)) is not None:
+                    yield answer
+            block = session.next_block()
+            if block is None:
+                break
+            if block.send_ns > clock.now_ns():
+                await commands.sleep_until(block.send_ns / NS_PER_S)
+                if block.send_ns > clock.now_ns():
+                    continue
+            read = await self._read(session, block, client_ns)
+            underrun = session.delivered(read)
+            sent_ns = clock.now_ns()
+            if underrun is not None:
+                yield playback_pb2.PlayResponse(underrun=translate.underrun(underrun))
+            if read.pcm:
+                yield _block(block, read.pcm)
+            # A generator goes on when its answer was sent: what that took, the client took.
+            client_ns = clock.now_ns() - sent_ns
+        if tail := session.converter.flush():
+            yield playback_pb2.PlayResponse(
+                block=playback_pb2.PlayBlock(frame_offset=session.playback.next_frame, pcm=tail)
+            )
+
+    async def _read(self, session: Session, block: Block, client_ns: int) -> ReadBlock:
+        """Copy a resident block at once, any other on a reader thread: a page fault must not stop the loop."""
+        if session.is_resident(block):
+            return session.read(block, client_ns)
+        return await self.reading(session.read, block, client_ns)
+
+
+def _obey(session: Session, command: playback_pb2.PlayRequest) -> playback_pb2.PlayResponse | None:
+    match command.WhichOneof("command"):
+        case "seek":
+            session.seek(command.seek.frame)
+            return playback_pb2.PlayResponse(seeked=playback_pb2.PlaySeeked(frame=command.seek.frame))
+        case "position":
+            return playback_pb2.PlayResponse(
+                position=playback_pb2.PlayPositionReport(
+                    frame=session.playback.next_frame, stats=translate.playback_stats(session.playback.stats)
+                )
+            )
+        case "gain":
+            session.converter.gain = command.gain
+        case "loop":
+            session.playback.loop = command.loop
+        case _:
+            raise InvalidError(
+                "a second PlayStart, or an empty command, came in the middle of a session",
+                remedy="Open a stream for each session; send seek, stop, position, gain or loop",
+                reason="UNEXPECTED_COMMAND",
+            )
+    return None
+
+
+def _started(session: Session) -> playback_pb2.PlayResponse:
+    return playback_pb2.PlayResponse(
+        started=playback_pb2.PlayStarted(
+            session_id=session.session_id,
+            format=translate.audio_format(session.converter.target),
+            binding=translate.binding(session.binding),
+            sample=translate.sample(session.sample),
+            block_frames=session.playback.block_frames,
+        )
+    )
+
+
+def _block(block: Block, pcm: bytes) -> playback_pb2.PlayResponse:
+    return playback_pb2.PlayResponse(block=playback_pb2.PlayBlock(frame_offset=block.frames.start, pcm=pcm))
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass

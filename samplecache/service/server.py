@@ -1,0 +1,226 @@
+"""The server: listens, serves, and stops so that streams can play out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from samplecache import __version__
+from samplecache.cache import SampleCache
+from samplecache.clock import MonotonicClock
+from samplecache.errors import ConfigurationError
+from samplecache.kernel.linux import LinuxKernel
+from samplecache.kernel.port import Kernel
+from samplecache.service.auth import TokenInterceptor, read_token
+from samplecache.service.config import KernelName, ServerConfig
+from samplecache.service.metrics import Metrics
+from samplecache.service.observing import ObservingHandlers
+from samplecache.service.playback import PlaybackHandlers
+from samplecache.service.samples import SampleHandlers
+from samplecache.service.status import StatusInterceptor
+from samplecache.service.uploads import UploadHandlers
+from samplecache.v1 import samplecache_pb2, samplecache_pb2_grpc
+from samplecache.witness import Witness
+
+_log = structlog.get_logger(__name__)
+
+SERVICE: Final = samplecache_pb2.DESCRIPTOR.services_by_name["SampleCacheService"].full_name
+
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # a second server on the port shall fail, not share it
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+)
+"""Conventions of the field; PCM does not compress, so compression stays off."""
+
+
+class Servicer(
+    UploadHandlers,
+    SampleHandlers,
+    PlaybackHandlers,
+    ObservingHandlers,
+    samplecache_pb2_grpc.SampleCacheServiceServicer,
+):
+    """The whole service."""
+
+
+def make_kernel(config: ServerConfig) -> Kernel:
+    """Return the kernel that `config` asks for."""
+    if config.kernel is KernelName.LINUX:
+        return LinuxKernel()
+    # Only here: who serves the real kernel need not load a model of it.
+    from samplecache.kernel.simulated import SimulatedKernel
+    from samplecache.simulation.options import SimulationOptions
+
+    options = SimulationOptions.for_device(
+        config.device, memory_bytes=config.memory, swap_bytes=config.swap, seed=config.seed
+    )
+    return SimulatedKernel(options, MonotonicClock())
+
+
+class Server:
+    """One server over one cache.
+
+    Parameters
+    ----------
+    config : ServerConfig
+        How it is to run.
+
+    Attributes
+    ----------
+    addresses : list of str
+        Where it listens, with the ports that were picked.
+    metrics_address : str
+        Where Prometheus finds metrics; empty if it does not.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._stack = AsyncExitStack()
+        self._health = health.aio.HealthServicer()
+        self.addresses: list[str] = []
+        self.metrics_address = ""
+
+    async def start(self) -> None:
+        """Open the cache and listen.
+
+        Raises
+        ------
+        ConfigurationError
+            An address cannot be listened on, or a file is missing.
+        """
+        config = self._config
+        self.witness = self._stack.enter_context(Witness())
+        self.cache = self._stack.enter_context(
+            SampleCache(make_kernel(config), config.cache_settings(), witness=self.witness)
+        )
+        servicer = Servicer(self.cache, config.readers)
+        self._stack.callback(servicer.close)
+        self.metrics = Metrics(servicer.stats)
+        self._stack.callback(self.metrics.close)
+        interceptors: list[grpc.aio.ServerInterceptor] = [StatusInterceptor(self.metrics.observe_call)]
+        if config.token_file is not None:
+            interceptors.append(TokenInterceptor(read_token(config.token_file)))
+        self._server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+        samplecache_pb2_grpc.add_SampleCacheServiceServicer_to_server(servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        for address in config.listen:
+            self.addresses.append(self._listen(address))
+        await self._server.start()
+        self._stack.push_async_callback(self._server.stop, None)
+        if config.metrics_port is not None:
+            self.metrics_address = f"http://127.0.0.1:{self.metrics.listen(config.metrics_port)}/metrics"
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Refuse new calls, let streams play on for ``grace_s``, then end everything."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._config.grace_s)
+        await self._stack.aclose()
+
+    async def run(self) -> None:
+        """Wait for SIGTERM or SIGINT, then stop."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked.set)
+        await asked.wait()
+        _log.info("stopping", sessions=self.cache.session_count, grace_s=self._config.grace_s)
+        await self.stop()
+
+    def _listen(self, address: str) -> str:
+        if address.startswith("unix:"):
+            _remove_stale_socket(Path(address.removeprefix("unix:")))
+        try:
+            port = self._add_port(address)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"{address} cannot be listened on",
+                remedy="Choose a free port (0 picks one), or a Unix socket in a directory that you may write to",
+                address=address,
+            ) from error
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    def _add_port(self, address: str) -> int:
+        cert, key = self._config.tls_cert, self._config.tls_key
+        if cert is None and key is None:
+            return int(self._server.add_insecure_port(address))
+        if cert is None or key is None:
+            raise ConfigurationError("tls_cert and tls_key go together", remedy="Give both, or neither")
+        try:
+            pair = (key.read_bytes(), cert.read_bytes())
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename} cannot be read: {error.strerror}", remedy="Give readable PEM files"
+            ) from error
+        return int(self._server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
+
+
+def _remove_stale_socket(path: Path) -> None:
+    """Remove a socket that a server that crashed left behind; grpc would not bind over it."""
+    if path.exists() and stat.S_ISSOCK(os.stat(path).st_mode) and not _is_alive(path):
+        path.unlink()
+
+
+def _is_alive(path: Path) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+async def _serve(config: ServerConfig, ready: Callable[[Server], Any]) -> None:
+    server = Server(config)
+    try:
+        await server.start()
+    except BaseException:
+        await server._stack.aclose()
+        raise
+    ready(server)
+    await server.run()
+
+
+def serve(config: ServerConfig, ready: Callable[[Server], Any] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Blocks.
+
+    Parameters
+    ----------
+    config : ServerConfig
+        How to run.
+    ready : Callable, optional
+        Called with the server once it listens; by default prints where.
+    """
+    import uvloop
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    uvloop.run(_serve(config, ready or announce))
+
+
+def announce(server: Server) -> None:
+    """Print where the server listens and on which kernel, one line each."""
+    capabilities = server.cache.capabilities
+    print(f"samplecache {__version__} on the {capabilities.kernel} kernel ({capabilities.release})")
+    for address in server.addresses:
+        print(f"listening on {address}")
+    if server.metrics_address:
+        print(f"metrics on {server.metrics_address}")
+    sys.stdout.flush()

@@ -1,0 +1,174 @@
+"""From the error tree to gRPC status with details, and nothing else: no traceback reaches a client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Final, NoReturn, TypeAlias, cast
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from samplecache import errors
+from samplecache.service.base import Handler
+
+DOMAIN: Final = "samplecache.v1"
+_MAX_DETAIL_CHARACTERS: Final = 256
+"""Details travel in metadata, of which clients accept 8 KiB."""
+_log = structlog.get_logger(__name__)
+
+Observe: TypeAlias = Callable[[str, str, float], None]
+
+# Looked up along the class's bases, so a leaf needs an entry only where it differs from its category.
+_CODES: Final[dict[type[errors.SamplecacheError], int]] = {
+    errors.InvalidError: code_pb2.INVALID_ARGUMENT,
+    errors.OutOfRangeError: code_pb2.OUT_OF_RANGE,
+    errors.NotFoundError: code_pb2.NOT_FOUND,
+    errors.ConflictError: code_pb2.ALREADY_EXISTS,
+    errors.StateError: code_pb2.FAILED_PRECONDITION,
+    errors.ExhaustedError: code_pb2.RESOURCE_EXHAUSTED,
+    errors.NotPermittedError: code_pb2.FAILED_PRECONDITION,
+    errors.UnavailableError: code_pb2.UNAVAILABLE,
+    errors.CorruptError: code_pb2.DATA_LOSS,
+    errors.SamplecacheError: code_pb2.INTERNAL,
+}
+
+_RETRY_AFTER_S: Final = 1
+"""For limits that free themselves when some session, prefetch or upload ends."""
+
+
+def status_of(error: BaseException) -> status_pb2.Status:
+    """Return the status of `error`; what is no :class:`SamplecacheError` becomes INTERNAL and says nothing more."""
+    if not isinstance(error, errors.SamplecacheError):
+        error = errors.SamplecacheError(
+            "the server failed at this request", remedy="Report it with the server's log of this moment"
+        )
+    code = next(_CODES[base] for base in type(error).__mro__ if base in _CODES)
+    details = {key: value[:_MAX_DETAIL_CHARACTERS] for key, value in error.details.items()}
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason_code, domain=DOMAIN, metadata={**details, "remedy": error.remedy}
+    )
+    return status_pb2.Status(code=code, message=str(error), details=[_pack(info), *_extra(code, error)])
+
+
+def _extra(code: int, error: errors.SamplecacheError) -> list[any_pb2.Any]:
+    if code == code_pb2.INVALID_ARGUMENT:
+        violation = error_details_pb2.BadRequest.FieldViolation(description=error.message, reason=error.reason_code)
+        return [_pack(error_details_pb2.BadRequest(field_violations=[violation]))]
+    if code == code_pb2.RESOURCE_EXHAUSTED:
+        quota = error_details_pb2.QuotaFailure.Violation(subject=error.reason_code, description=error.message)
+        extra = [_pack(error_details_pb2.QuotaFailure(violations=[quota]))]
+        if isinstance(error, errors.LimitError):
+            extra.append(_retry())
+        return extra
+    return [_retry()] if code == code_pb2.UNAVAILABLE else []
+
+
+def _retry() -> any_pb2.Any:
+    return _pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=_RETRY_AFTER_S)))
+
+
+def _pack(message: Any) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> NoReturn:
+    """End the call with the status of `error`."""
+    status = rpc_status.to_status(status_of(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("abort always raises")
+
+
+class StatusInterceptor(grpc.aio.ServerInterceptor):
+    """Turns whatever a handler raises into a status, and reports each call's end. Handlers behind it may just raise.
+
+    Parameters
+    ----------
+    observe : Callable
+        Called with the method, the status code's name and the seconds that the call took.
+    """
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler of one call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        wrap = _wrap_stream if handler.response_streaming else _wrap_unary
+        factories: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
+            (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+            (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+            (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+            (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+        }
+        name, factory = factories[bool(handler.request_streaming), bool(handler.response_streaming)]
+        behaviour = getattr(handler, name)
+        wrapped = factory(
+            wrap(behaviour, handler_call_details.method, self._observe),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return cast("Handler", wrapped)
+
+
+class _Ending:
+    """Turns an exception of a call into its status, and reports its end. An async context manager."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], method: str, observe: Observe) -> None:
+        self._context = context
+        self._method = method
+        self._observe = observe
+        self._began_s = time.monotonic()
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        code = grpc.StatusCode.OK
+        try:
+            if isinstance(error, Exception):
+                _report(error, self._method)
+                await abort(self._context, error)
+        finally:
+            if error is not None:
+                aborted = self._context.code()
+                code = aborted if isinstance(aborted, grpc.StatusCode) else grpc.StatusCode.CANCELLED
+            self._observe(self._method, code.name, time.monotonic() - self._began_s)
+
+
+def _wrap_unary(behaviour: Callable[..., Awaitable[Any]], method: str, observe: Observe) -> Callable[..., Any]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async with _Ending(context, method, observe):
+            return await behaviour(request, context)
+
+    return call
+
+
+def _wrap_stream(behaviour: Callable[..., Any], method: str, observe: Observe) -> Callable[..., Any]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async with _Ending(context, method, observe), aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                yield response
+
+    return call
+
+
+def _report(error: Exception, method: str) -> None:
+    if not isinstance(error, errors.SamplecacheError | grpc.aio.AbortError):
+        _log.exception("request_failed", method=method)

@@ -1,0 +1,342 @@
+"""Between wire messages and the cache's own values. No I/O, no decisions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.cache.figures import StrategyTotals
+from samplecache.cache.playback import PlaybackStats
+from samplecache.cache.prefetcher import Prefetch
+from samplecache.cache.sample import Sample
+from samplecache.cache.session import PlayOptions
+from samplecache.cache.upload import Declaration
+from samplecache.errors import InvalidError, InvalidFormatError
+from samplecache.kernel import port
+from samplecache.strategy import events
+from samplecache.strategy.registry import Binding, ChosenBy
+from samplecache.v1 import audio_pb2, playback_pb2, sample_pb2, samplecache_pb2
+
+_ENCODINGS = {
+    audio_pb2.ENCODING_U8: Encoding.U8,
+    audio_pb2.ENCODING_S16: Encoding.S16,
+    audio_pb2.ENCODING_S24: Encoding.S24,
+    audio_pb2.ENCODING_S32: Encoding.S32,
+    audio_pb2.ENCODING_F32: Encoding.F32,
+    audio_pb2.ENCODING_F64: Encoding.F64,
+}
+_ENCODING_NUMBERS = {encoding: number for number, encoding in _ENCODINGS.items()}
+
+_CHOSEN_BY = {
+    ChosenBy.REQUEST: playback_pb2.CHOSEN_BY_REQUEST,
+    ChosenBy.SAMPLE: playback_pb2.CHOSEN_BY_SAMPLE,
+    ChosenBy.HOOK: playback_pb2.CHOSEN_BY_HOOK,
+    ChosenBy.SERVER: playback_pb2.CHOSEN_BY_SERVER,
+    ChosenBy.NONE: playback_pb2.CHOSEN_BY_NONE,
+}
+
+_CAUSES = {
+    events.UnderrunCause.MAJOR_FAULT: playback_pb2.UNDERRUN_CAUSE_MAJOR_FAULT,
+    events.UnderrunCause.PAGE_WAIT: playback_pb2.UNDERRUN_CAUSE_PAGE_WAIT,
+    events.UnderrunCause.SCHEDULING: playback_pb2.UNDERRUN_CAUSE_SCHEDULING,
+    events.UnderrunCause.CLIENT: playback_pb2.UNDERRUN_CAUSE_CLIENT,
+    events.UnderrunCause.SERVICE: playback_pb2.UNDERRUN_CAUSE_SERVICE,
+}
+
+
+# --- time ---
+
+
+def duration(nanoseconds: int) -> duration_pb2.Duration:
+    """Return so many nanoseconds as a Duration."""
+    message = duration_pb2.Duration()
+    message.FromNanoseconds(nanoseconds)
+    return message
+
+
+def nanoseconds(message: duration_pb2.Duration, field: str) -> int:
+    """Return a client's Duration in nanoseconds.
+
+    Raises
+    ------
+    InvalidError
+        It is negative, or no Duration at all. The reason is ``INVALID_DURATION``.
+    """
+    try:
+        value_ns = int(message.ToNanoseconds())
+    except ValueError:
+        value_ns = -1
+    if value_ns < 0:
+        raise InvalidError(
+            f"{field} is no duration", remedy="Give zero or a positive Duration", reason="INVALID_DURATION", field=field
+        )
+    return value_ns
+
+
+def timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:
+    """Return nanoseconds since 1970 as a Timestamp."""
+    message = timestamp_pb2.Timestamp()
+    message.FromNanoseconds(unix_ns)
+    return message
+
+
+def wall_clock(time_ns: int, now_ns: int) -> timestamp_pb2.Timestamp:
+    """Return what the wall clock showed at `time_ns` of a clock that shows `now_ns` now."""
+    return timestamp(time.time_ns() - (now_ns - time_ns))
+
+
+# --- audio ---
+
+
+def encoding(number: audio_pb2.Encoding.ValueType) -> Encoding | None:
+    """Return the encoding, None if it is left open.
+
+    Raises
+    ------
+    InvalidFormatError
+        The number is none that this version knows.
+    """
+    if number == audio_pb2.ENCODING_UNSPECIFIED:
+        return None
+    try:
+        return _ENCODINGS[number]
+    except KeyError:
+        raise InvalidFormatError(
+            f"encoding {number} is unknown", remedy="Use a value of samplecache.v1.Encoding", encoding=number
+        ) from None
+
+
+def complete_format(message: audio_pb2.AudioFormat) -> AudioFormat:
+    """Return the format of raw PCM.
+
+    Raises
+    ------
+    InvalidFormatError
+        A part is missing or impossible.
+    """
+    how = encoding(message.encoding)
+    if how is None:
+        raise InvalidFormatError(
+            "raw PCM needs an encoding", remedy="Set rate_hz, channels and encoding of UploadStart.raw_format"
+        )
+    return AudioFormat(message.rate_hz, message.channels, how)
+
+
+def audio_format(audio: AudioFormat) -> audio_pb2.AudioFormat:
+    """Return the wire form of `audio`."""
+    return audio_pb2.AudioFormat(
+        rate_hz=audio.rate_hz, channels=audio.channels, encoding=_ENCODING_NUMBERS[audio.encoding]
+    )
+
+
+# --- requests ---
+
+
+def declaration(start: samplecache_pb2.UploadStart) -> Declaration:
+    """Return what an upload declares.
+
+    Raises
+    ------
+    InvalidFormatError
+    """
+    return Declaration(
+        start.sample_id,
+        start.total_bytes,
+        start.sha256,
+        complete_format(start.raw_format) if start.HasField("raw_format") else None,
+        encoding(start.store_encoding),
+        tuple(start.tags),
+        start.pinned,
+        start.strategy,
+        start.replace,
+        start.upload_id,
+    )
+
+
+def play_options(start: playback_pb2.PlayStart) -> PlayOptions:
+    """Return what a session asks for, with the defaults that the contract promises.
+
+    Raises
+    ------
+    InvalidFormatError
+    """
+    default = PlayOptions(start.sample_id)
+    lead_ns = nanoseconds(start.lead, "lead") if start.HasField("lead") else default.lead_ns
+    return PlayOptions(
+        start.sample_id,
+        start.start_frame,
+        start.frames,
+        start.strategy,
+        start.format.rate_hz,
+        start.format.channels,
+        encoding(start.format.encoding),
+        start.loop,
+        start.gain if start.HasField("gain") else default.gain,
+        nanoseconds(start.block, "block") if start.HasField("block") else default.block_ns,
+        None if start.pace == playback_pb2.PACE_UNLIMITED else lead_ns,
+    )
+
+
+# --- answers ---
+
+
+def sample(value: Sample) -> sample_pb2.Sample:
+    """Return the wire form of a sample."""
+    content = value.content
+    return sample_pb2.Sample(
+        sample_id=value.sample_id,
+        format=audio_format(content.format),
+        frames=content.frames,
+        size_bytes=content.size_bytes,
+        charged_bytes=content.charged_bytes,
+        content_sha256=content.sha256,
+        source=content.source,
+        tags=value.tags,
+        pinned=value.pinned,
+        strategy=value.strategy,
+        create_time=timestamp(value.created_unix_ns),
+        shared_with=max(0, len(content.sample_ids) - 1),
+        playing=content.playing,
+    )
+
+
+def residency(value: port.Residency, page_bytes: int, *, with_map: bool) -> sample_pb2.Residency:
+    """Return the wire form of a residency."""
+    return sample_pb2.Residency(
+        page_bytes=page_bytes,
+        absent=value.count(port.Tier.ABSENT),
+        swapped=value.count(port.Tier.SWAPPED),
+        swap_cache=value.count(port.Tier.SWAP_CACHE),
+        mapped=value.count(port.Tier.MAPPED),
+        locked=value.count(port.Tier.LOCKED),
+        exact=value.exact,
+        map=value.tiers if with_map else b"",
+    )
+
+
+def fault_counts(value: port.FaultCounts) -> sample_pb2.FaultCounts:
+    """Return the wire form of fault counts."""
+    return sample_pb2.FaultCounts(minor=value.minor, major=value.major)
+
+
+def binding(value: Binding) -> playback_pb2.StrategyBinding:
+    """Return the wire form of a binding."""
+    return playback_pb2.StrategyBinding(
+        strategy=value.strategy.name,
+        chosen_by=_CHOSEN_BY[value.chosen_by],
+        degraded_from=value.degraded_from,
+        notes=value.notes,
+    )
+
+
+def causes(counts: dict[events.UnderrunCause, int]) -> list[int]:
+    """Return late blocks by cause, at the index that is the cause's number on the wire."""
+    by_number = [0] * len(playback_pb2.UnderrunCause.values())
+    for cause, count in counts.items():
+        by_number[_CAUSES[cause]] = count
+    return by_number
+
+
+def playback_stats(value: PlaybackStats) -> playback_pb2.PlaybackStats:
+    """Return the wire form of a session's stats."""
+    return playback_pb2.PlaybackStats(
+        blocks=value.blocks,
+        frames=value.frames,
+        late_blocks=value.late_blocks,
+        longest_stall=duration(value.longest_stall_ns),
+        longest_read=duration(value.longest_read_ns),
+        faults=fault_counts(value.faults),
+        first_block=duration(value.first_block_ns),
+        late_by_cause=causes(value.late_by_cause),
+    )
+
+
+def underrun(value: events.Underrun) -> playback_pb2.Underrun:
+    """Return the wire form of an underrun."""
+    return playback_pb2.Underrun(
+        frame_offset=value.offset_frames,
+        late=duration(value.late_ns),
+        cause=_CAUSES[value.cause],
+        faults=fault_counts(value.faults),
+    )
+
+
+def prefetch_result(value: Prefetch, pages_locked: int) -> samplecache_pb2.PrefetchResult:
+    """Return the wire form of how a prefetch ended."""
+    progress = value.progress
+    return samplecache_pb2.PrefetchResult(
+        pages_needed=progress.pages_needed,
+        pages_brought_in=progress.pages_in,
+        pages_failed=progress.pages_needed - progress.pages_in,
+        elapsed=duration(progress.elapsed_ns),
+        in_time=value.in_time,
+        pages_locked=pages_locked,
+        notes=value.notes,
+    )
+
+
+def strategy_stats(by_name: dict[str, StrategyTotals]) -> Iterable[samplecache_pb2.StrategyStats]:
+    """Yield the wire form of the sums per strategy."""
+    for name, totals in by_name.items():
+        yield samplecache_pb2.StrategyStats(
+            strategy=name,
+            sessions=totals.sessions,
+            blocks=totals.blocks,
+            late_blocks=totals.late_blocks,
+            longest_stall=duration(totals.longest_stall_ns),
+            faults=fault_counts(totals.faults),
+            prefetches=totals.prefetches,
+            pages_needed=totals.pages_needed,
+            pages_brought_in=totals.pages_brought_in,
+            late_by_cause=causes(totals.late_by_cause),
+        )
+
+
+def event(
+    value: events.Event, now_ns: int
+) -> tuple[samplecache_pb2.EventKind.ValueType, samplecache_pb2.WatchEventsResponse]:
+    """Return the kind and the wire form of an event of the cache."""
+    message = samplecache_pb2.WatchEventsResponse(time=wall_clock(value.time_ns, now_ns))
+    match value:
+        case events.Underrun():
+            message.underrun.CopyFrom(
+                samplecache_pb2.UnderrunEvent(
+                    session_id=value.session_id,
+                    sample_id=value.sample_id,
+                    strategy=value.strategy,
+                    underrun=underrun(value),
+                )
+            )
+            return samplecache_pb2.EVENT_KIND_UNDERRUN, message
+        case events.PrefetchDone():
+            message.prefetch_done.CopyFrom(
+                samplecache_pb2.PrefetchDoneEvent(
+                    sample_id=value.sample_id,
+                    strategy=value.strategy,
+                    result=samplecache_pb2.PrefetchResult(
+                        pages_needed=value.pages_needed,
+                        pages_brought_in=value.pages_brought_in,
+                        pages_failed=value.pages_needed - value.pages_brought_in,
+                        elapsed=duration(value.elapsed_ns),
+                        in_time=value.in_time,
+                    ),
+                    cancelled=value.cancelled,
+                )
+            )
+            return samplecache_pb2.EVENT_KIND_PREFETCH_DONE, message
+        case events.Degraded():
+            message.degraded.CopyFrom(
+                samplecache_pb2.DegradedEvent(
+                    sample_id=value.sample_id, strategy=value.strategy, wanted=value.wanted, why=value.why
+                )
+            )
+            return samplecache_pb2.EVENT_KIND_DEGRADED, message
+        case events.Evicted():
+            message.evicted.CopyFrom(
+                samplecache_pb2.EvictedEvent(sample_id=value.sample_id, freed_bytes=value.freed_bytes)
+            )
+            return samplecache_pb2.EVENT_KIND_EVICTED, message
+    raise TypeError(f"{type(value).__name__} has no wire form")

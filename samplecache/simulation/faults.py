@@ -1,0 +1,248 @@
+"""Page faults (``do_swap_page`` of Linux 6.18) and who is charged for them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Generator, Iterable
+
+from samplecache.errors import UnmappedError
+from samplecache.simulation.blockqueue import Plug
+from samplecache.simulation.counters import SimulatedThread
+from samplecache.simulation.memory import Memory, Steps
+from samplecache.simulation.options import ReadaheadMode
+from samplecache.simulation.pages import (
+    ACCESSED,
+    CACHED,
+    DIRTY,
+    HOLE,
+    LOCKED,
+    LRU,
+    NONE,
+    PRESENT,
+    READAHEAD,
+    READING,
+    SHARED_ZERO,
+    STATE,
+    SWAP_ENTRY,
+    SWAPPED,
+    WRITEBACK,
+    ZERO,
+    SimulatedRegion,
+)
+from samplecache.simulation.readahead import ClusterReadahead, Readahead, VmaReadahead
+
+
+class Access(enum.Enum):
+    """Why a page is faulted in."""
+
+    READ = "read"
+    WRITE = "write"
+    POPULATE = "populate"
+    """MADV_POPULATE_READ: a read, but waiting counts as a major fault of the caller."""
+    LOCK = "lock"
+    """mlock: a write, but waiting does not count as a major fault of the caller."""
+
+
+class FaultHandler:
+    """Brings pages in.
+
+    Parameters
+    ----------
+    memory : Memory
+        The frames.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        options = memory.options
+        self.readahead: Readahead
+        if options.readahead_mode is ReadaheadMode.VMA:
+            self.readahead = VmaReadahead(options.page_cluster)
+        else:
+            self.readahead = ClusterReadahead(
+                options.page_cluster,
+                memory.table,
+                memory.slots.owner,
+                options.cluster_hits,
+                options.cluster_window_pages,
+            )
+
+    def fault(self, thread: SimulatedThread, region: SimulatedRegion, page: int, access: Access) -> Steps:
+        """Map `page`, which is not, or not to a frame that `access` may write. Counts one fault.
+
+        Raises
+        ------
+        UnmappedError
+            `page` is in a hole, or the region is unmapped meanwhile.
+        ExhaustedError
+            There is no frame for it.
+        """
+        memory, table = self._memory, self._memory.table
+        write = access in (Access.WRITE, Access.LOCK)
+        major = missed = looked_up = False
+        while True:
+            region.check()
+            memory.settle(page)
+            flags = table.flags[page]
+            state = flags & STATE
+            if state == CACHED:
+                if not missed and not looked_up:
+                    looked_up = True
+                    self._found(region, page)
+                if not flags & READING:
+                    self._map(page, write)
+                    break
+                if memory.completion_ns(page) > memory.now_ns() + thread.debt_ns:
+                    major = major or access is Access.POPULATE
+                yield from self._await(thread, page)
+            elif state == PRESENT:  # another thread was faster, or a write to the shared zero page
+                if not write or table.content[page] != SHARED_ZERO or (
+                    yield from self._new_frame(thread, region, page)
+                ):
+                    break
+            elif state == NONE:
+                if table.content[page] == HOLE:
+                    raise UnmappedError(f"Page {page - region.base} is not mapped", remedy="Stay inside what is mapped")
+                if not write:
+                    table.flags[page] |= PRESENT
+                    table.content[page] = SHARED_ZERO
+                    break
+                if (yield from self._new_frame(thread, region, page)):
+                    break
+            else:
+                if not missed:
+                    memory.counters.pgmajfault += 1
+                    memory.note(thread, "major", page)
+                missed = True
+                synchronous = memory.options.device.synchronous
+                major = major or access is not Access.LOCK or synchronous
+                if synchronous:
+                    yield from self._swap_in_directly(thread, region, page)
+                else:
+                    yield from self._swap_in(thread, region, page)
+        thread.debt_ns += memory.options.fault_ns
+        if major:
+            thread.major += 1
+        else:
+            thread.minor += 1
+
+    def map_cached(self, thread: SimulatedThread, region: SimulatedRegion, page: int, write: bool) -> None:
+        """Do a minor fault of a page that is cached and up to date."""
+        self._found(region, page)
+        self._map(page, write)
+        thread.debt_ns += self._memory.options.fault_ns
+        thread.minor += 1
+
+    def read_ahead(self, thread: SimulatedThread, pages: Iterable[int], target: int, plug: Plug) -> Steps:
+        """Read those of `pages` that are on the device only, as far as there are frames; all but `target` as neighbours.
+
+        A target of -1 marks none as a neighbour, which is what WILLNEED wants.
+        """
+        memory = self._memory
+        flags = memory.table.flags
+        for page in pages:
+            if flags[page] & STATE != SWAPPED:
+                continue
+            if memory.used_pages >= memory.limit_pages:
+                # A failed charge is silent; and while this thread slept another may have read the page.
+                if not (yield from memory.reclaim(thread, must=False)):
+                    continue
+                if flags[page] & STATE != SWAPPED:
+                    continue
+            memory.start_read(thread, page, plug, readahead=target not in (-1, page))
+            if plug.ready:
+                yield from memory.submit(thread, plug)
+        plug.flush()
+        yield from memory.submit(thread, plug)
+
+    def _found(self, region: SimulatedRegion, page: int) -> None:
+        """Give readahead its feedback (``swap_update_readahead``)."""
+        memory = self._memory
+        flags = memory.table.flags[page]
+        marked = bool(flags & READAHEAD)
+        if marked:
+            memory.table.flags[page] = flags & ~READAHEAD
+            memory.counters.swap_ra_hit += 1
+        self.readahead.hit(region, page, marked)
+
+    def _map(self, page: int, write: bool) -> None:
+        """Replace the swap entry by the page; give its slot back where the kernel does."""
+        memory, table = self._memory, self._memory.table
+        flags = table.flags[page] & ~(SWAP_ENTRY | READAHEAD) | ACCESSED
+        if write:
+            flags |= DIRTY
+        if flags & LOCKED and not flags & WRITEBACK:
+            table.remove(page)
+        table.flags[page] = flags
+        if (write or flags & LOCKED or memory.slots.over_half_full) and not flags & WRITEBACK:
+            memory.slots.release(table.slot[page])
+            table.slot[page] = 0
+
+    def _await(self, thread: SimulatedThread, page: int) -> Steps:
+        memory = self._memory
+        memory.hold(page)
+        try:
+            yield from memory.sleep(thread, memory.completion_ns(page))
+        finally:
+            memory.let_go(page)
+
+    def _reserve(self, thread: SimulatedThread, region: SimulatedRegion) -> Steps:
+        """Have a frame free for a page of `region`, which may lose its turn or its mapping meanwhile."""
+        memory = self._memory
+        if memory.used_pages >= memory.limit_pages:
+            yield from memory.reclaim(thread, must=True)
+            region.check()
+
+    def _new_frame(
+        self, thread: SimulatedThread, region: SimulatedRegion, page: int
+    ) -> Generator[int, None, bool]:
+        """Give a page that has none a frame of zeros; return False if another thread did meanwhile."""
+        memory, table = self._memory, self._memory.table
+        yield from self._reserve(thread, region)
+        flags, content = table.flags[page], table.content[page]
+        if content == HOLE or (flags & STATE != NONE and content != SHARED_ZERO):
+            return False
+        table.flags[page] = flags & LOCKED | PRESENT | DIRTY | ACCESSED
+        table.content[page] = ZERO
+        memory.used_pages += 1
+        if not flags & LOCKED:
+            table.insert(page, LRU)
+        return True
+
+    def _swap_in_directly(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Steps:
+        """Read `page` past the swap cache and give its slot back, as is done where reading does not wait."""
+        memory, table, counters = self._memory, self._memory.table, self._memory.counters
+        yield from self._reserve(thread, region)
+        if table.flags[page] & STATE != SWAPPED:
+            return
+        if table.content[page] == ZERO:
+            counters.swpin_zero += 1
+        else:
+            counters.pswpin += 1
+            memory.note(thread, "read", page)
+            thread.debt_ns += memory.options.device.page_ns or 0
+        memory.used_pages += 1
+        table.insert(page, LRU)
+        table.flags[page] |= CACHED
+        self._map(page, write=False)
+        if table.slot[page]:
+            memory.slots.release(table.slot[page])
+            table.slot[page] = 0
+
+    def _swap_in(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Steps:
+        """Read `page` and the neighbours that readahead chooses, and wait for it."""
+        memory, table = self._memory, self._memory.table
+        memory.hold(page)
+        try:
+            plug = Plug(memory.options.page_bytes)
+            yield from self.read_ahead(thread, self.readahead.neighbours(region, page), page, plug)
+            if table.flags[page] & STATE == SWAPPED:
+                yield from self._reserve(thread, region)
+            if table.flags[page] & STATE == SWAPPED:
+                memory.start_read(thread, page, plug, readahead=False)
+                plug.flush()
+                yield from memory.submit(thread, plug)
+            if table.flags[page] & READING:
+                yield from memory.sleep(thread, memory.completion_ns(page))
+        finally:
+            memory.let_go(page)

@@ -1,0 +1,287 @@
+"""Page frames: reading into them, writing out of them, and finding one when there is none left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Final
+
+from samplecache.errors import ExhaustedError
+from samplecache.simulation.blockqueue import Plug, Request
+from samplecache.simulation.counters import EventLog, MachineCounters, SimulatedThread
+from samplecache.simulation.device import Device
+from samplecache.simulation.options import SimulationOptions
+from samplecache.simulation.pages import (
+    ACCESSED,
+    CACHED,
+    DIRTY,
+    FRAME,
+    IN_FLIGHT,
+    LOCKED,
+    LRU,
+    NEVER_NS,
+    PRESENT,
+    READAHEAD,
+    READING,
+    STATE,
+    SWAPPED,
+    WRITEBACK,
+    WRITING,
+    ZERO,
+    PageTable,
+)
+from samplecache.simulation.slots import SwapSlots
+
+RECLAIM_PAGES: Final = 32
+"""``SWAP_CLUSTER_MAX``: what one round of reclaim frees or starts to write."""
+WRITEBACK_PAGES_MAX: Final = 256
+"""Reclaim does not write ahead of the device by more than this; assumed, as many as the queue has requests."""
+
+Steps = Generator[int, None, None]
+"""An operation that may sleep: it yields the times, in nanoseconds, at which it wants to go on."""
+
+
+class Memory:
+    """The frames of a machine and the traffic between them and swap.
+
+    One LRU list with a second chance for pages that were accessed; there is no background reclaim, as under a memory
+    control group: whoever needs a frame reclaims.
+
+    Parameters
+    ----------
+    options : SimulationOptions
+        The machine.
+    now_ns : Callable
+        The time, in nanoseconds.
+    """
+
+    def __init__(self, options: SimulationOptions, now_ns: Callable[[], int]) -> None:
+        self.options = options
+        self.table = PageTable()
+        self.slots = SwapSlots(options.swap_slots, options.seed if options.shuffle_slots else None)
+        self.device = Device(options.device, options.page_bytes)
+        self.counters = MachineCounters()
+        self.log = EventLog(options.log_events) if options.log_events else None
+        self.limit_pages = options.memory_pages
+        self.used_pages = 0
+        """Frames in use; the swap cache counts."""
+        self.now_ns = now_ns
+        self._held: dict[int, int] = {}
+
+    # --- a thread's time ---
+
+    def sleep(self, thread: SimulatedThread, until_ns: int = 0) -> Steps:
+        """Let `thread` pay its CPU time, and sleep until `until_ns` if that is later."""
+        now_ns = self.now_ns()
+        wake_ns = max(until_ns, now_ns + thread.debt_ns)
+        thread.debt_ns = 0
+        if wake_ns > now_ns:
+            yield wake_ns
+
+    def hold(self, page: int) -> None:
+        """Keep `page` from reclaim while a thread sleeps on it."""
+        self._held[page] = self._held.get(page, 0) + 1
+
+    def let_go(self, page: int) -> None:
+        """Undo one :meth:`hold`."""
+        left = self._held[page] - 1
+        if left:
+            self._held[page] = left
+        else:
+            del self._held[page]
+
+    def note(self, thread: SimulatedThread, event: str, page: int) -> None:
+        """Write `event` to the log, if there is one."""
+        if self.log is not None:
+            self.log.add(self.now_ns() + thread.debt_ns, thread.number, event, page, self.table.slot[page])
+
+    # --- I/O ---
+
+    def settle(self, page: int) -> None:
+        """Take note of I/O of `page` that is complete."""
+        table = self.table
+        flags = table.flags[page]
+        if not flags & IN_FLIGHT or table.done_ns[page] > self.now_ns():
+            return
+        if flags & READING:
+            table.flags[page] = flags & ~READING
+            return
+        table.remove(page)
+        table.flags[page] = flags = flags & ~WRITEBACK
+        if flags & STATE == CACHED:
+            table.append(page)  # PG_reclaim: written in order to be dropped
+        elif flags & FRAME and not flags & LOCKED:
+            table.insert(page, LRU)
+
+    def completion_ns(self, page: int) -> int:
+        """Return when the I/O of `page` is done; while it waits for submission, when the queue next moves."""
+        done_ns = self.table.done_ns[page]
+        if done_ns < NEVER_NS:
+            return done_ns
+        now_ns = self.now_ns()
+        return max(self.device.ready_ns(now_ns), now_ns + 1)
+
+    def start_read(self, thread: SimulatedThread, page: int, plug: Plug, *, readahead: bool) -> None:
+        """Begin to read a SWAPPED `page` into the swap cache; a frame must be free. Submit `plug.ready` afterwards."""
+        table, counters = self.table, self.counters
+        flags = CACHED | (table.flags[page] & LOCKED)
+        if readahead:
+            flags |= READAHEAD
+            counters.swap_ra += 1
+        self.used_pages += 1
+        thread.debt_ns += self.options.submit_ns
+        table.insert(page, LRU)
+        page_ns = self.options.device.page_ns
+        if table.content[page] == ZERO:
+            counters.swpin_zero += 1
+            table.flags[page] = flags
+            return
+        counters.pswpin += 1
+        if self.log is not None:
+            self.note(thread, "readahead" if readahead else "read", page)
+        if page_ns is not None:
+            thread.debt_ns += page_ns
+            table.flags[page] = flags
+            return
+        table.flags[page] = flags | READING
+        table.done_ns[page] = NEVER_NS
+        plug.add(table.slot[page], page)
+
+    def push_out(self, thread: SimulatedThread, page: int, plug: Plug) -> bool:
+        """Send an unlocked page with a frame and no I/O in flight on its way to swap.
+
+        Returns False where it stays, for want of a slot. Submit `plug.ready` afterwards.
+        """
+        table, counters = self.table, self.counters
+        flags, slot = table.flags[page], table.slot[page]
+        if flags & STATE == CACHED or (slot and not flags & DIRTY):
+            self._drop(thread, page)
+            return True
+        if not slot:
+            slot = self.slots.allocate(page)
+            if not slot:
+                return False
+            table.slot[page] = slot
+        thread.debt_ns += self.options.submit_ns
+        if table.content[page] == ZERO:
+            counters.swpout_zero += 1
+            self._drop(thread, page)
+            return True
+        counters.pswpout += 1
+        if self.log is not None:
+            self.note(thread, "write", page)
+        page_ns = self.options.device.page_ns
+        if page_ns is not None:
+            thread.debt_ns += page_ns
+            self._drop(thread, page)
+            return True
+        table.remove(page)
+        table.flags[page] = CACHED | WRITEBACK
+        table.insert(page, WRITING)
+        table.done_ns[page] = NEVER_NS
+        plug.add(slot, page)
+        return True
+
+    def _drop(self, thread: SimulatedThread, page: int) -> None:
+        """Give the frame of a page back that swap holds too."""
+        self.table.remove(page)
+        self.table.flags[page] = SWAPPED | self.table.flags[page] & LOCKED
+        self.used_pages -= 1
+        if self.log is not None:
+            self.note(thread, "drop", page)
+
+    def submit(self, thread: SimulatedThread, plug: Plug) -> Steps:
+        """Submit `plug.ready`; sleep while the device's queue is full."""
+        requests, plug.ready = plug.ready, []
+        order = self.device.elevator_order([request.slot for request in requests])
+        waiting = [requests[index] for index in reversed(order)]
+        try:
+            while waiting:
+                time_ns = self.now_ns() + thread.debt_ns
+                ready_ns = self.device.ready_ns(time_ns)
+                if ready_ns > time_ns:
+                    yield from self.sleep(thread, ready_ns)
+                else:
+                    self._dispatch(time_ns, waiting.pop())
+        finally:
+            # A thread that ends in its sleep leaves no page in flight for ever.
+            while waiting:
+                self._dispatch(self.now_ns(), waiting.pop())
+
+    def _dispatch(self, time_ns: int, request: Request) -> None:
+        table = self.table
+        done_ns = self.device.submit(time_ns, request.slot, len(request.pages))
+        for slot, page in enumerate(request.pages, request.slot):
+            if table.flags[page] & IN_FLIGHT and table.slot[page] == slot:  # not unmapped meanwhile
+                table.done_ns[page] = done_ns
+
+    # --- reclaim ---
+
+    def reclaim(self, thread: SimulatedThread, *, must: bool, room_pages: int = 1) -> Generator[int, None, bool]:
+        """Free frames until `room_pages` fit under the limit; sleep for writeback where nothing is clean.
+
+        Returns whether it worked out. Where it `must`, it also waits for reads to end.
+
+        Raises
+        ------
+        ExhaustedError
+            It must and cannot: all of memory is locked, or there is no swap left.
+        """
+        plug = Plug(self.options.page_bytes)
+        while self.used_pages + room_pages > self.limit_pages:
+            self._shrink(thread, plug)
+            plug.flush()
+            yield from self.submit(thread, plug)
+            if self.used_pages + room_pages <= self.limit_pages:
+                break
+            wake_ns = self._next_chance_ns(must)
+            if wake_ns is None:
+                if not must:
+                    return False
+                raise ExhaustedError(
+                    f"All {self.limit_pages} pages of the simulated memory are locked or find no room in swap",
+                    remedy="Give the machine more memory or swap, or lock less",
+                    reason="OUT_OF_MEMORY",
+                    limit_pages=self.limit_pages,
+                )
+            yield from self.sleep(thread, wake_ns)
+        return True
+
+    def _shrink(self, thread: SimulatedThread, plug: Plug) -> None:
+        """Look at the LRU list from its end, until a round's worth of pages is free or on its way out."""
+        table = self.table
+        now_ns = self.now_ns()
+        while (page := table.last(WRITING)) != WRITING and table.done_ns[page] <= now_ns:
+            self.settle(page)
+        left = RECLAIM_PAGES
+        for _ in range(2 * table.lru_pages):  # each page twice: the first look may only clear ACCESSED
+            page = table.last(LRU)
+            if not left or page == LRU:
+                return
+            self.settle(page)
+            flags = table.flags[page]
+            if not flags & (ACCESSED | READING) and page not in self._held:
+                if table.writing_pages >= WRITEBACK_PAGES_MAX and self._needs_write(page):
+                    return
+                if self.push_out(thread, page, plug):
+                    left -= 1
+                    continue
+            table.flags[page] = flags & ~ACCESSED
+            table.remove(page)
+            table.insert(page, LRU)
+
+    def _needs_write(self, page: int) -> bool:
+        flags = self.table.flags[page]
+        return flags & STATE == PRESENT and bool(flags & DIRTY or not self.table.slot[page])
+
+    def _next_chance_ns(self, must: bool) -> int | None:
+        """Return when a frame may come free by itself; None if none will."""
+        table = self.table
+        oldest = table.last(WRITING)
+        if oldest != WRITING:
+            return self.completion_ns(oldest)
+        if not must:
+            return None
+        chances = [self.completion_ns(page) for page in table.lru() if table.flags[page] & READING]
+        if self._held:  # another thread is about to use a page, and then does not hold it any longer
+            chances.append(self.now_ns() + 1)
+        return max(min(chances), self.now_ns() + 1) if chances else None

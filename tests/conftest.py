@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,9 @@ from samplecache.errors import SamplecacheError
 from samplecache.kernel import procfs
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Kernel
+from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.lab.rig import Limits, Rig, RigOptions
+from samplecache.simulation.options import SimulationOptions
 
 WAIT_NS = 20 * NS_PER_S
 POLL_NS = NS_PER_MS
@@ -66,25 +69,16 @@ def clock(kernel_name: str) -> Clock:
 @pytest.fixture
 def kernel(kernel_name: str, clock: Clock) -> Iterator[Kernel]:
     """Each kernel in turn. Whether the running one can swap is another matter: see `swapping`."""
-    made: Kernel
-    if kernel_name == "simulated":
-        from samplecache.kernel.simulated import SimulatedKernel
-
-        from samplecache.simulation.options import SimulationOptions
-
-        made = SimulatedKernel(
-            SimulationOptions.for_device("ssd-sata", memory_bytes=64 << 20, swap_bytes=128 << 20), clock
-        )
-    else:
-        made = LinuxKernel(clock)
+    options = SimulationOptions.for_device("ssd-sata", memory_bytes=64 << 20, swap_bytes=128 << 20)
+    made = SimulatedKernel(options, clock) if kernel_name == "simulated" else LinuxKernel(clock)
     yield made
     made.close()
 
 
 @pytest.fixture
 def swapping(kernel_name: str, request: pytest.FixtureRequest) -> None:
-    """Swap under `kernel`: the machine's own where it has some, a rig's otherwise."""
-    if kernel_name == "linux" and not procfs.swap_areas():
+    """Swap under `kernel`: a rig's, or the machine's own where no rig can be made."""
+    if kernel_name == "linux" and (os.geteuid() == 0 or not procfs.swap_areas()):
         request.getfixturevalue("session_rig")
 
 

@@ -230,7 +230,9 @@ class DeviceOutput(Output):
         self._ring.wake()
 
     def _close(self) -> None:
-        # ALSA's PulseAudio plugin waits without a limit for a server that is there and does not answer.
-        closing = threading.Thread(target=self._stream.close, name="DeviceOutput-close", daemon=True)
+        # ALSA's PulseAudio plugin waits without a limit for a server that is there and does not answer. The error is told
+        # all the same; but the process ends only after the stream has closed (no daemon thread), because PortAudio's own
+        # termination, at exit, must not meet a stream that is being closed.
+        closing = threading.Thread(target=self._stream.close, name="DeviceOutput-close")
         closing.start()
         closing.join(CLOSE_NS / NS_PER_S)

@@ -293,6 +293,8 @@ class Kernel(abc.ABC):
 
         Raises
         ------
+        InvalidSpanError
+            `length_bytes` is not positive.
         MappingError
             The kernel refuses; nothing is mapped.
         """

@@ -144,6 +144,8 @@ class Rig:
         ------
         StateError
             Something could not be undone.
+        NotPermittedError
+            There are journals, living or left over, and the process is not root's.
         """
         return rig_undo.clean_leftovers(directory)
 

@@ -21,6 +21,9 @@ from samplecache.lab.rig_undo import Journal
 class Limits:
     """What the processes in a rig may use; None is no limit.
 
+    Limits on reads bound the rate, not the latency: the kernel counts in slices of about 100 ms, and lets a slice's
+    worth of reads pass at once. Nobody waits who needs less than the limit.
+
     Attributes
     ----------
     memory_bytes : int or None

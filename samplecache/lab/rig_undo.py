@@ -90,9 +90,14 @@ def clean_leftovers(directory: Path) -> list[Path]:
     ------
     StateError
         Something could not be undone; its journal stays.
+    NotPermittedError
+        There are journals, living or left over, and the process is not root's.
     """
     undone = []
-    for path in sorted(directory.glob(f"*{SUFFIX}")):
+    journals = sorted(directory.glob(f"*{SUFFIX}"))
+    if journals and os.geteuid() != 0:
+        raise NotPermittedError(f"{directory} may hold what is left of a rig", remedy="Look and clean as root")
+    for path in journals:
         with contextlib.suppress(FileNotFoundError), path.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

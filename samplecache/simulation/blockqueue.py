@@ -40,7 +40,7 @@ class Plug:
         self._flush_pages = PLUG_FLUSH_BYTES // page_bytes
 
     def add(self, slot: int, page: int) -> None:
-        """Queue `page`, with the last request if its slot comes next there; make the others ready if it holds enough."""
+        """Queue `page`, in the last request if its slot comes next there; else flush first if enough is queued."""
         queued = self._queued
         if queued:
             last = queued[-1]

@@ -54,12 +54,14 @@ class DeviceProfile:
     def __post_init__(self) -> None:
         if self.servers < 1 or self.latency_ns < 0 or self.positioning_ns < 0:
             raise ConfigurationError(
-                f"The device {self.name} has no server or a negative time", remedy="Give one server at least, times >= 0"
+                f"The device {self.name} has no server or a negative time",
+                remedy="Give one server at least, times >= 0",
             )
         for rate in (self.bandwidth_bytes_per_s, self.iops, self.limit_bytes_per_s):
             if rate is not None and rate < 1:
                 raise ConfigurationError(
-                    f"The device {self.name} has a rate of {rate}", remedy="Give a rate of 1 at least, or None for no limit"
+                    f"The device {self.name} has a rate of {rate}",
+                    remedy="Give a rate of 1 at least, or None for no limit",
                 )
 
     @property

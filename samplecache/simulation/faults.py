@@ -96,8 +96,10 @@ class FaultHandler:
                     major = major or access is Access.POPULATE
                 yield from self._await(thread, page)
             elif state == PRESENT:  # another thread was faster, or a write to the shared zero page
-                if not write or table.content[page] != SHARED_ZERO or (
-                    yield from self._new_frame(thread, region, page)
+                if (
+                    not write
+                    or table.content[page] != SHARED_ZERO
+                    or (yield from self._new_frame(thread, region, page))
                 ):
                     break
             elif state == NONE:
@@ -126,17 +128,17 @@ class FaultHandler:
         else:
             thread.minor += 1
 
-    def map_cached(self, thread: SimulatedThread, region: SimulatedRegion, page: int, write: bool) -> None:
-        """Do a minor fault of a page that is cached and up to date."""
+    def map_cached(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> None:
+        """Do a minor read fault of a page that is cached and up to date."""
         self._found(region, page)
-        self._map(page, write)
+        self._map(page, write=False)
         thread.debt_ns += self._memory.options.fault_ns
         thread.minor += 1
 
     def read_ahead(self, thread: SimulatedThread, pages: Iterable[int], target: int, plug: Plug) -> Steps:
-        """Read those of `pages` that are on the device only, as far as there are frames; all but `target` as neighbours.
+        """Read those of `pages` that are on the device only, as far as there are frames.
 
-        A target of -1 marks none as a neighbour, which is what WILLNEED wants.
+        `target` is the page that is missing, the others its neighbours; WILLNEED, for which none is missing, says -1.
         """
         memory = self._memory
         flags = memory.table.flags
@@ -193,9 +195,7 @@ class FaultHandler:
             yield from memory.reclaim(thread, must=True)
             region.check()
 
-    def _new_frame(
-        self, thread: SimulatedThread, region: SimulatedRegion, page: int
-    ) -> Generator[int, None, bool]:
+    def _new_frame(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Generator[int, None, bool]:
         """Give a page that has none a frame of zeros; return False if another thread did meanwhile."""
         memory, table = self._memory, self._memory.table
         yield from self._reserve(thread, region)

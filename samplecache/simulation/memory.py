@@ -89,6 +89,10 @@ class Memory:
         else:
             del self._held[page]
 
+    def held(self, page: int) -> bool:
+        """Return whether a thread sleeps on `page`."""
+        return page in self._held
+
     def note(self, thread: SimulatedThread, event: str, page: int) -> None:
         """Write `event` to the log, if there is one."""
         if self.log is not None:
@@ -228,11 +232,12 @@ class Memory:
         """
         plug = Plug(self.options.page_bytes)
         while self.used_pages + room_pages > self.limit_pages:
+            used_pages = self.used_pages
             self._shrink(thread, plug)
             plug.flush()
             yield from self.submit(thread, plug)
-            if self.used_pages + room_pages <= self.limit_pages:
-                break
+            if self.used_pages < used_pages:
+                continue
             wake_ns = self._next_chance_ns(must)
             if wake_ns is None:
                 if not must:

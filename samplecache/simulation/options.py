@@ -104,7 +104,11 @@ class SimulationOptions:
                 f"pages of {self.page_bytes} bytes",
                 "Give a power of two",
             ),
-            (not 0 <= self.page_cluster <= 31, f"page_cluster {self.page_cluster}", "Give from 0 to 31, as sysctl does"),
+            (
+                not 0 <= self.page_cluster <= 31,
+                f"page_cluster {self.page_cluster}",
+                "Give from 0 to 31, as sysctl does",
+            ),
             (
                 self.lock_limit_bytes is not None and self.lock_limit_bytes < 0,
                 f"a lock limit of {self.lock_limit_bytes} bytes",

@@ -61,6 +61,7 @@ NEVER_NS: Final = (1 << 63) - 1
 
 PRESENT_FLAGS: Final = bytes(flags for flags in range(256) if flags & STATE == PRESENT)
 QUIET_FLAGS: Final = bytes(flags for flags in range(256) if not flags & IN_FLIGHT)
+UNLOCKED_FLAGS: Final = bytes(flags for flags in range(256) if not flags & LOCKED)
 WITH_ACCESSED: Final = bytes(flags | ACCESSED for flags in range(256))
 
 

@@ -29,10 +29,7 @@ def window_pages(adjacent: bool, hits: int, limit_pages: int, previous_pages: in
         Size of the last window; the next is no less than half of it.
     """
     pages = hits + 2
-    if pages == 2:
-        pages = 2 if adjacent else 1
-    else:
-        pages = max(4, 1 << (pages - 1).bit_length())
+    pages = (2 if adjacent else 1) if pages == 2 else max(4, 1 << (pages - 1).bit_length())
     return max(min(pages, limit_pages), previous_pages // 2)
 
 

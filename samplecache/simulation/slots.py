@@ -15,8 +15,8 @@ FREE: Final = -1
 class SwapSlots:
     """A swap area. Slots are numbered from 1: slot 0 is its header.
 
-    A page goes to the next free slot of the current cluster; when that is used up, to a cluster that is wholly free, and
-    only then to one with gaps. A fresh area so hands out 1, 2, 3 ...
+    A page goes to the next free slot of the current cluster; when that is used up, to a cluster that is wholly free,
+    and only then to one with gaps. A fresh area so hands out 1, 2, 3 ...
 
     Parameters
     ----------

@@ -58,6 +58,11 @@ class TestMemory:
     def test_map_rounds_up_to_pages(self, kernel: Kernel, length_bytes: int, pages: int) -> None:
         assert kernel.map(length_bytes).pages == pages
 
+    @pytest.mark.parametrize("length_bytes", [0, -1])
+    def test_nothing_cannot_be_mapped(self, kernel: Kernel, length_bytes: int) -> None:
+        with pytest.raises(InvalidSpanError):
+            kernel.map(length_bytes)
+
     def test_fresh_memory_is_absent_and_reads_as_zeros(self, kernel: Kernel, region: Region) -> None:
         assert tiers(kernel, region) == {Tier.ABSENT: PAGES}
         assert kernel.read(region, 100, 5000) == bytes(5000)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from samplecache.errors import InvalidError, InvalidSpanError, UnmappedError
+from samplecache.clock import VirtualClock
+from samplecache.errors import InvalidError, InvalidSpanError, NotPermittedError, UnmappedError
 from samplecache.kernel.ledger import UNLIMITED_BUDGET_BYTES, LockGrant, LockLedger, default_lock_budget
-from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Capabilities, Kernel, Region, Span, Tier
+from samplecache.kernel.simulated import SimulatedKernel
+from samplecache.simulation.options import SimulationOptions
 
 PAGES = 12
 BUDGET_PAGES = 16
 
 
-def make_kernel() -> Kernel:
-    return LinuxKernel()
+def make_kernel(lock_limit_bytes: int | None = None) -> Kernel:
+    machine = SimulationOptions.for_device("ssd-sata", memory_bytes=1 << 20, swap_bytes=1 << 20)
+    return SimulatedKernel(replace(machine, lock_limit_bytes=lock_limit_bytes), VirtualClock())
 
 
 @pytest.fixture
@@ -110,6 +114,28 @@ def test_a_failed_acquire_changes_nothing(kernel: Kernel, ledger: LockLedger, re
     assert (ledger.locked_bytes, ledger.held("a")) == (0, 0)
 
 
+@pytest.mark.parametrize("limit_pages", range(1, PAGES))
+def test_what_the_kernel_does_not_allow_is_refused_from_the_tail(limit_pages: int) -> None:
+    kernel = make_kernel(lock_limit_bytes=limit_pages * 4096)
+    region = kernel.map(PAGES * kernel.page_bytes)
+    ledger = LockLedger(kernel, 2 * PAGES * kernel.page_bytes)
+    grant = ledger.acquire("a", region, region.span)
+    assert (grant.locked, grant.refused) == (Span(0, limit_pages), Span(limit_pages, PAGES))
+    assert "cannot be locked" in grant.why
+    assert locked(kernel, region) == [Span(0, limit_pages)]
+    ledger.release("a", region)
+    assert locked(kernel, region) == []
+
+
+def test_a_process_that_may_not_lock_at_all_is_told() -> None:
+    kernel = make_kernel(lock_limit_bytes=0)
+    region = kernel.map(kernel.page_bytes)
+    ledger = LockLedger(kernel, kernel.page_bytes)
+    with pytest.raises(NotPermittedError):
+        ledger.acquire("a", region, region.span)
+    assert (ledger.locked_bytes, ledger.held("a")) == (0, 0)
+
+
 def test_a_negative_budget_is_refused(kernel: Kernel) -> None:
     with pytest.raises(InvalidError, match="Give 0 or more"):
         LockLedger(kernel, -1)
@@ -123,7 +149,7 @@ def test_default_budget(limit_bytes: int | None, budget_bytes: int) -> None:
 
 
 def test_threads_leave_nothing_locked() -> None:
-    kernel = LinuxKernel()
+    kernel = make_kernel()
     region = kernel.map(PAGES * kernel.page_bytes)
     ledger = LockLedger(kernel, 8 * kernel.page_bytes)
 

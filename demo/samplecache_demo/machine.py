@@ -1,0 +1,129 @@
+"""Where the comparison runs: the real kernel where swap and eviction work, else the simulated one; and its server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from samplecache.client import Client
+from samplecache.clock import NS_PER_S
+from samplecache.kernel.linux import LinuxKernel
+from samplecache.kernel.port import Operation
+from samplecache.lab.rig import Limits, Rig, RigOptions
+
+SIMULATED_DEVICE: Final = "hdd-laptop-2008"
+READ_IOPS: Final = 400
+"""What the rig limits swap reads to: 1.6 MB/s of single pages, the order of a laptop's disk under other load."""
+
+MEMORY_BYTES: Final = 512 << 20
+SWAP_BYTES: Final = 512 << 20
+_STOP_TIMEOUT_S: Final = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A server to play through, and what is under it.
+
+    Attributes
+    ----------
+    client : Client
+        Connected to the server.
+    kernel : str
+        Which kernel and why, in one line.
+    measured : bool
+        Whether figures are measured on the real kernel.
+    rig : Rig or None
+        What slows the device, if anything does.
+    """
+
+    client: Client
+    kernel: str
+    measured: bool
+    rig: Rig | None
+
+    @contextlib.contextmanager
+    def full_speed(self) -> Iterator[None]:
+        """Lift the limit on reads, to make samples cold quickly, and put it back."""
+        if self.rig is None:
+            yield
+            return
+        self.rig.limit(Limits(memory_bytes=MEMORY_BYTES))
+        try:
+            yield
+        finally:
+            self.rig.limit(Limits(memory_bytes=MEMORY_BYTES, read_iops=READ_IOPS))
+
+
+@contextlib.contextmanager
+def stage(*, real: bool) -> Iterator[Stage]:
+    """Start a server, and with `real` a rig under it; take both down again.
+
+    Raises
+    ------
+    NotPermittedError
+        `real`, but not root, or without control groups.
+    """
+    with contextlib.ExitStack() as stack:
+        rig: Rig | None = None
+        flags: list[str] = []
+        if real:
+            rig = stack.enter_context(Rig(RigOptions(swap_bytes=SWAP_BYTES)))
+            measured = True
+            line = f"real kernel (as asked): {_linux_line()}, swap reads limited to {READ_IOPS} a second"
+        else:
+            measured, line = _choose()
+            if not measured:
+                flags = ["--kernel", "simulated", "--device", SIMULATED_DEVICE]
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="samplecache-"))
+        client = stack.enter_context(_server(Path(directory), flags, rig))
+        yield Stage(client, line, measured, rig)
+
+
+def _choose() -> tuple[bool, str]:
+    found = LinuxKernel().probe()
+    evict = found.operations[Operation.EVICT]
+    if evict.permitted and evict.useful:
+        return True, f"real kernel, because swap and eviction work here: {_linux_line()}"
+    why = f"{evict.why.rstrip('.')}".replace("\n", " ")
+    return False, f"simulated kernel ({SIMULATED_DEVICE}, seed 0), because on the real one: {why}"
+
+
+def _linux_line() -> str:
+    found = LinuxKernel().probe()
+    return f"Linux {found.release}, {found.swap_device}"
+
+
+@contextlib.contextmanager
+def _server(directory: Path, flags: list[str], rig: Rig | None) -> Iterator[Client]:
+    """Run a server on a Unix socket, inside the rig if there is one, and yield a client of it."""
+    address = f"unix:{directory / 'samplecache.sock'}"
+    command = [sys.executable, "-m", "samplecache", "serve", "--listen", address, *flags]
+    with (directory / "server.log").open("w") as log:
+        options: dict[str, Any] = {"stdout": log, "stderr": log, "env": {**os.environ, "PYTHONUNBUFFERED": "1"}}
+        process = rig.popen(command, **options) if rig else subprocess.Popen(command, **options)
+        try:
+            with Client(address) as client:
+                try:
+                    client.wait_ready(20 * NS_PER_S)
+                except Exception:
+                    print((directory / "server.log").read_text(), file=sys.stderr)
+                    raise
+                yield client
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[Any]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,201 @@
+"""The table, the picture and the JSON of a comparison."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from samplecache.clock import NS_PER_MS
+from samplecache_demo.performance import Performance
+from samplecache_demo.schedule import Cue
+
+_GLITCH_COLOUR = "#c0392b"
+_SOUND_COLOUR = "#9db8d2"
+_LEAST_WIDTH_S = 0.02
+
+
+class Results:
+    """All performances of a comparison, in the order in which they were played.
+
+    Parameters
+    ----------
+    strategies : sequence of str
+        In the order of the table.
+    label : str
+        Which kernel, and whether measured or simulated.
+    """
+
+    def __init__(self, strategies: Sequence[str], label: str) -> None:
+        self.strategies = tuple(strategies)
+        self.label = label
+        self.all: list[Performance] = []
+
+    def add(self, performance: Performance) -> None:
+        """Take in a performance."""
+        self.all.append(performance)
+
+    def quiet(self, strategy: str) -> list[Performance]:
+        """Return the strategy's performances that the machine did not disturb; all of them if there is no such one."""
+        mine = [performance for performance in self.all if performance.strategy == strategy]
+        return [performance for performance in mine if not performance.noisy] or mine
+
+    @property
+    def noisy(self) -> int:
+        """How many performances the machine disturbed."""
+        return sum(performance.noisy for performance in self.all)
+
+
+def table(results: Results) -> Table:
+    """Return the comparison as a table: medians, with least and most where there are several repetitions."""
+    table = Table(title=results.label, title_style="bold", caption=_caption(results))
+    table.add_column("strategy")
+    for heading in (
+        "glitches",
+        "late blocks",
+        "longest stall",
+        "first block,\nmedian",
+        "first block,\nworst",
+        "major\nfaults",
+        "minor\nfaults",
+        "pages\nread in",
+        "machine's\nown stall",
+    ):
+        table.add_column(heading, justify="right")
+    for strategy in results.strategies:
+        runs = results.quiet(strategy)
+        if runs:
+            table.add_row(_name(strategy, runs), *_row(runs))
+    return table
+
+
+def _name(strategy: str, runs: Sequence[Performance]) -> str:
+    bound = runs[0].bound
+    return strategy if bound == strategy else f"{strategy} → {bound}"
+
+
+def _row(runs: Sequence[Performance]) -> list[str]:
+    return [
+        _count(run.glitches for run in runs),
+        _count(run.late_blocks for run in runs),
+        _ms(run.longest_stall_ns for run in runs),
+        _ms(statistics.median(run.first_blocks_ns) for run in runs),
+        _ms(run.first_blocks_ns[-1] for run in runs),
+        _count(run.major_faults for run in runs),
+        _count(run.minor_faults for run in runs),
+        _count(run.swap_in_pages for run in runs),
+        _ms(run.machine_ns for run in runs),
+    ]
+
+
+def _count(values: Iterable[int]) -> str:
+    return _spread([float(value) for value in values], "{:.0f}", "")
+
+
+def _ms(values_ns: Iterable[float]) -> str:
+    return _spread([value / NS_PER_MS for value in values_ns], "{:.1f}", " ms")
+
+
+def _spread(values: list[float], pattern: str, unit: str) -> str:
+    middle, least, most = (pattern.format(value) for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle}{unit}" if least == most else f"{middle}{unit}\n[dim]{least}–{most}[/dim]"
+
+
+def _caption(results: Results) -> str:
+    counts = {strategy: len(results.quiet(strategy)) for strategy in results.strategies}
+    repeats = max(counts.values())
+    text = "one run each" if repeats == 1 else f"median and range of {min(counts.values())}–{repeats} runs each"
+    if results.noisy:
+        text += f"; {results.noisy} more were disturbed by the machine itself and are only in the JSON"
+    return text
+
+
+def print_table(console: Console, results: Results) -> None:
+    """Print the table."""
+    console.print(table(results))
+
+
+def picture(results: Results, schedule: Sequence[Cue], durations_s: dict[str, float], path: Path) -> None:
+    """Draw every strategy's last undisturbed performance: what sounded, and in red what was missing.
+
+    Parameters
+    ----------
+    results : Results
+        What to draw.
+    schedule : sequence of Cue
+        What was played.
+    durations_s : dict
+        How long each cue sounds, by sample id.
+    path : Path
+        PNG to write.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.patches import Patch
+
+    strategies = [strategy for strategy in results.strategies if results.quiet(strategy)]
+    figure, axes = plt.subplots(
+        len(strategies), 1, figsize=(11, 1.2 + 1.9 * len(strategies)), sharex=True, squeeze=False, layout="constrained"
+    )
+    for axis, strategy in zip(axes[:, 0], strategies, strict=True):
+        run = results.quiet(strategy)[-1]
+        for line, played in enumerate(run.played):
+            start_s = played.cue.at_ns / 1e9
+            gaps_s = played.voice.glitch_total_ns / 1e9
+            axis.barh(line, durations_s[played.cue.sample_id] + gaps_s, left=start_s, height=0.8, color=_SOUND_COLOUR)
+            for gap in played.voice.gaps:
+                # A gap of some milliseconds is heard well; drawn to scale it would be less than a pixel wide.
+                width_s = max(gap.length_frames / run.rate_hz, _LEAST_WIDTH_S)
+                axis.barh(line, width_s, left=(gap.at_ns - run.start_ns) / 1e9, height=0.8, color=_GLITCH_COLOUR)
+        axis.set_ylim(len(run.played) - 0.4, -0.6)
+        axis.set_yticks([])
+        axis.set_title(
+            f"{_name(strategy, [run])}: {run.glitches} glitches, longest gap {run.longest_gap_ns / NS_PER_MS:.0f} ms, "
+            f"{run.major_faults} major faults on the reading threads",
+            loc="left",
+            fontsize=10,
+        )
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    axes[-1, 0].set_xlabel("seconds from the first beat; a line is a sample struck for the first time since it was cold")
+    figure.legend(
+        handles=[Patch(color=_SOUND_COLOUR, label="sounds"), Patch(color=_GLITCH_COLOUR, label="missing")],
+        loc="outside upper right",
+        ncols=2,
+        frameon=False,
+    )
+    figure.suptitle(results.label, x=0.01, ha="left", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def write_json(results: Results, path: Path, about: dict[str, Any]) -> None:
+    """Write every performance's figures, disturbed ones too."""
+    runs = [
+        {
+            "strategy": run.strategy,
+            "bound": run.bound,
+            "disturbed_by_machine": run.noisy,
+            "glitches": run.glitches,
+            "longest_gap_ns": run.longest_gap_ns,
+            "late_blocks": run.late_blocks,
+            "late_blocks_scheduling": run.scheduling_blocks,
+            "longest_stall_ns": run.longest_stall_ns,
+            "first_blocks_ns": run.first_blocks_ns,
+            "major_faults": run.major_faults,
+            "minor_faults": run.minor_faults,
+            "swap_in_pages": run.swap_in_pages,
+            "machine_stall_ns": run.machine_ns,
+            "output_lateness_ns": run.output_lateness_ns,
+        }
+        for run in results.all
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**about, "label": results.label, "runs": runs}, indent=2) + "\n")

@@ -1,0 +1,83 @@
+"""serve."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samplecache.cli.values import parse_size
+
+
+class KernelChoice(StrEnum):
+    """Kernels, by their names on the command line."""
+
+    LINUX = "linux"
+    SIMULATED = "simulated"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; variables SAMPLECACHE_* and flags win over it.")
+    ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="host:port (0 picks a port) or unix:PATH; repeatable."),
+    ] = None,
+    kernel: Annotated[KernelChoice | None, typer.Option(help="Which kernel is under the cache.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="PROFILE", help="Device of the simulated kernel.")] = None,
+    memory: Annotated[
+        int | None, typer.Option(parser=parse_size, metavar="SIZE", help="Memory of the simulated kernel.")
+    ] = None,
+    swap: Annotated[
+        int | None, typer.Option(parser=parse_size, metavar="SIZE", help="Swap of the simulated kernel.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the simulated kernel.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(parser=parse_size, metavar="SIZE", help="The most that all samples may take.")
+    ] = None,
+    lock_budget: Annotated[
+        int | None, typer.Option(parser=parse_size, metavar="SIZE", help="The most to lock.")
+    ] = None,
+    default_strategy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For requests and samples that name none.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port for Prometheus on localhost; 0 picks one.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the token that clients must send.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain; needs --tls-key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM private key; needs --tls-cert.")] = None,
+    grace_s: Annotated[
+        float | None, typer.Option(min=0, help="How long streams may play on after SIGTERM or SIGINT.")
+    ] = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT. What no flag sets comes from variables, the file, or defaults."""
+    from samplecache.service.config import ServerConfig
+    from samplecache.service.server import serve as serve_forever
+
+    settings = ServerConfig.load(
+        config,
+        listen=tuple(listen) if listen else None,
+        kernel=None if kernel is None else kernel.value,
+        device=device,
+        memory=memory,
+        swap=swap,
+        seed=seed,
+        budget=budget,
+        lock_budget=lock_budget,
+        default_strategy=default_strategy,
+        metrics_port=metrics_port,
+        token_file=token_file,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        grace_s=grace_s,
+    )
+    serve_forever(settings)

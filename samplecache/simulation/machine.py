@@ -1,0 +1,453 @@
+"""A machine with one process: the operations that the process has on its memory.
+
+Operations that may sleep are generators. They yield the time, in nanoseconds, at which the calling thread wants to go
+on, and have to be resumed at that time or later. Between two resumptions the machine is consistent, so that any number
+of threads may be in the middle of an operation. CPU time is paid in lumps, before a sleep and at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Final
+
+from samplecache.errors import ExhaustedError, LockLimitError, NotPermittedError, UnmappedError
+from samplecache.simulation.blockqueue import Plug
+from samplecache.simulation.counters import MachineCounters, SimulatedThread
+from samplecache.simulation.faults import Access, FaultHandler
+from samplecache.simulation.memory import Memory, Steps
+from samplecache.simulation.options import SimulationOptions, WillneedMode
+from samplecache.simulation.pages import (
+    ACCESSED,
+    CACHED,
+    DATA,
+    DIRTY,
+    FRAME,
+    HOLE,
+    IN_FLIGHT,
+    LOCKED,
+    LRU,
+    NEVER_NS,
+    PRESENT,
+    PRESENT_FLAGS,
+    QUIET_FLAGS,
+    READING,
+    SHARED_ZERO,
+    STATE,
+    SWAPPED,
+    UNLOCKED_FLAGS,
+    WITH_ACCESSED,
+    WRITEBACK,
+    ZERO,
+    SimulatedRegion,
+)
+from samplecache.simulation.readahead import Readahead
+
+WALK_BATCH_PAGES: Final = 32
+"""``WALK_BATCH_SIZE`` of the 2008 patch: entries that it copies before it lets go of the page table."""
+
+
+class Machine:
+    """Memory, swap and a process with many threads.
+
+    Threads are told apart by any integer; spans are half-open, in pages of a region.
+
+    Parameters
+    ----------
+    options : SimulationOptions
+        What it is like.
+    now_ns : Callable
+        The time, in nanoseconds; must not go back.
+    """
+
+    def __init__(self, options: SimulationOptions, now_ns: Callable[[], int]) -> None:
+        self.options = options
+        self.locked_pages = 0
+        """Pages in locked spans."""
+        self._memory = Memory(options, now_ns)
+        self._table = self._memory.table
+        self._faults = FaultHandler(self._memory)
+        self._threads: dict[int, SimulatedThread] = {}
+
+    # --- memory ---
+
+    def map(self, pages: int) -> SimulatedRegion:
+        """Map `pages` pages, none of them written."""
+        return SimulatedRegion(self._table.allocate(pages), pages)
+
+    def unmap(self, region: SimulatedRegion) -> None:
+        """Give a region back with its frames, slots and locks.
+
+        Raises
+        ------
+        UnmappedError
+            It has been unmapped before.
+        """
+        region.check()
+        region.mapped = False
+        self._release(range(region.base, region.base + region.pages))
+        self._table.free(region.base, region.pages)
+
+    def punch(self, region: SimulatedRegion, start: int, stop: int) -> None:
+        """Unmap a part of a region. Touching it is an error from then on."""
+        pages = self._pages(region, start, stop)
+        self._release(pages)
+        self._table.flags[pages.start : pages.stop] = bytes(len(pages))
+        self._table.content[pages.start : pages.stop] = bytes((HOLE,)) * len(pages)
+
+    def _release(self, pages: range) -> None:
+        table, memory = self._table, self._memory
+        for page in pages:
+            flags = table.flags[page]
+            if not flags:
+                continue
+            table.remove(page)
+            if flags & FRAME and table.content[page] != SHARED_ZERO:
+                memory.used_pages -= 1
+            if flags & LOCKED:
+                self.locked_pages -= 1
+            if table.slot[page]:
+                memory.slots.release(table.slot[page])
+                table.slot[page] = 0
+
+    def write(self, thread: int, region: SimulatedRegion, start: int, stop: int, zeros: bytes | None = None) -> Steps:
+        """Store to every page, ascending. Faults.
+
+        Parameters
+        ----------
+        zeros : bytes, optional
+            For each page, 1 if it is all zeros afterwards, else 0, shape ``(stop - start,)``; without it, none is.
+        """
+        own = self._thread(thread)
+        table = self._table
+        flags, content = table.flags, table.content
+        pages = self._pages(region, start, stop)
+        for page in pages:
+            if flags[page] & STATE != PRESENT or content[page] == SHARED_ZERO:
+                yield from self._faults.fault(own, region, page, Access.WRITE)
+            flags[page] |= DIRTY | ACCESSED
+            content[page] = ZERO if zeros is not None and zeros[page - pages.start] else DATA
+        yield from self._memory.sleep(own)
+
+    def resize_memory(self, thread: int, pages: int) -> Steps:
+        """Change the limit of memory; reclaim until it is kept.
+
+        Raises
+        ------
+        ExhaustedError
+            Not so much can be reclaimed; the limit stays as it was.
+        """
+        own, before_pages = self._thread(thread), self._memory.limit_pages
+        self._memory.limit_pages = pages
+        try:
+            yield from self._memory.reclaim(own, must=True, room_pages=0)
+        except ExhaustedError:
+            self._memory.limit_pages = before_pages
+            raise
+        yield from self._memory.sleep(own)
+
+    # --- paging ---
+
+    def touch(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
+        """Read every page, ascending. Faults."""
+        return self._fault_in(thread, region, start, stop, Access.READ)
+
+    def populate(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
+        """MADV_POPULATE_READ: fault every page in for reading. Faults.
+
+        Raises
+        ------
+        UnmappedError
+            There is a hole; the pages before it are populated.
+        """
+        return self._fault_in(thread, region, start, stop, Access.POPULATE)
+
+    def _fault_in(self, thread: int, region: SimulatedRegion, start: int, stop: int, access: Access) -> Steps:
+        own, faults, flags = self._thread(thread), self._faults, self._table.flags
+        pages = self._pages(region, start, stop)
+        now = flags[pages.start : pages.stop]
+        if not now.translate(None, PRESENT_FLAGS):
+            flags[pages.start : pages.stop] = now.translate(WITH_ACCESSED)
+            return
+        for page in pages:
+            entry = flags[page]
+            if entry & STATE == PRESENT:
+                flags[page] = entry | ACCESSED
+            elif entry & (STATE | READING) == CACHED:
+                faults.map_cached(own, region, page)
+            else:
+                yield from faults.fault(own, region, page, access)
+        yield from self._memory.sleep(own)
+
+    def willneed(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
+        """MADV_WILLNEED: start to read what is swapped. Sleeps while the queue is full or there is no frame.
+
+        Raises
+        ------
+        NotPermittedError
+            This machine's kernel does not know it of anonymous memory.
+        UnmappedError
+            There is a hole; everything round it is being read.
+        """
+        own, mode = self._thread(thread), self.options.willneed
+        pages = self._pages(region, start, stop)
+        if mode is WillneedMode.ABSENT:
+            raise NotPermittedError(
+                "This kernel does not know MADV_WILLNEED of anonymous memory (EBADF)",
+                remedy="Use Linux 3.9 or later",
+                advice="willneed",
+            )
+        chosen: Iterable[int] = pages
+        if mode is WillneedMode.PATCH_2008:
+            chosen = self._walk(pages[: self._sane_readahead_pages(len(pages))])
+        yield from self._faults.read_ahead(own, chosen, -1, Plug(self.options.page_bytes))
+        yield from self._memory.sleep(own)
+        if HOLE in self._table.content[pages.start : pages.stop]:
+            raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped")
+
+    def _sane_readahead_pages(self, pages: int) -> int:
+        """Return ``max_sane_readahead(pages)``: half of what is free or inactive; here the LRU list is all inactive."""
+        memory = self._memory
+        return min(pages, (memory.limit_pages - memory.used_pages + self._table.lru_pages) // 2)
+
+    def _walk(self, pages: range) -> Iterator[int]:
+        """Yield the swapped pages, from unlocked copies of the page table that may be out of date."""
+        flags = self._table.flags
+        for start in range(pages.start, pages.stop, WALK_BATCH_PAGES):
+            batch = range(start, min(start + WALK_BATCH_PAGES, pages.stop))
+            yield from [page for page in batch if flags[page] & STATE == SWAPPED]
+
+    def cold(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> None:
+        """MADV_COLD: make mapped pages the next victims. Does not fault.
+
+        Raises
+        ------
+        NotPermittedError
+            A page is locked.
+        """
+        pages, table = self._unlocked(region, start, stop), self._table
+        for page in pages:
+            if self._evictable(page):
+                table.flags[page] &= ~ACCESSED
+                table.remove(page)
+                table.append(page)
+
+    def pageout(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
+        """MADV_PAGEOUT: start to write mapped pages, in their order. Sleeps while the queue is full.
+
+        Pages stay in the swap cache until something drops them, unless the device is synchronous or they are clean.
+
+        Raises
+        ------
+        NotPermittedError
+            A page is locked.
+        """
+        own = self._thread(thread)
+        yield from self._push_out(own, region, self._unlocked(region, start, stop), NEVER_NS)
+        yield from self._memory.sleep(own)
+
+    def _push_out(self, thread: SimulatedThread, region: SimulatedRegion, pages: range, deadline_ns: int) -> Steps:
+        memory, plug = self._memory, Plug(self.options.page_bytes)
+        for page in pages:
+            if self._evictable(page):
+                memory.push_out(thread, page, plug)
+                if plug.ready:
+                    yield from memory.submit(thread, plug)
+                    region.check()
+                    if memory.now_ns() >= deadline_ns:
+                        break
+        plug.flush()
+        yield from memory.submit(thread, plug)
+        region.check()
+
+    def _evictable(self, page: int) -> bool:
+        """Return whether `page` is mapped to a frame of its own that is neither locked nor under I/O nor slept on."""
+        table = self._table
+        if table.flags[page] & STATE != PRESENT or table.content[page] == SHARED_ZERO:
+            return False
+        self._memory.settle(page)
+        return not table.flags[page] & (LOCKED | IN_FLIGHT) and not self._memory.held(page)
+
+    def evict(
+        self, thread: int, region: SimulatedRegion, start: int, stop: int, timeout_ns: int
+    ) -> Generator[int, None, int]:
+        """Push every page that is not locked out of RAM; give up after `timeout_ns`.
+
+        Pages out, waits for writeback, maps what is cached (minor faults) and pages out again, now without a write.
+        Returns the number of unlocked pages still in RAM.
+
+        Raises
+        ------
+        NotPermittedError
+            There is no swap.
+        """
+        if not self.options.swap_slots:
+            raise NotPermittedError("There is no swap to evict to", remedy="Give the simulated machine swap slots")
+        own, memory, flags = self._thread(thread), self._memory, self._table.flags
+        pages = self._pages(region, start, stop)
+        deadline_ns = memory.now_ns() + timeout_ns
+        while True:
+            for page in pages:
+                memory.settle(page)
+                if flags[page] & (STATE | IN_FLIGHT | LOCKED) == CACHED:
+                    self._faults.map_cached(own, region, page)
+            yield from self._push_out(own, region, pages, deadline_ns)
+            left = [
+                page for page in pages if flags[page] & (FRAME | LOCKED) == FRAME and not self._is_shared_zero(page)
+            ]
+            in_flight = [memory.completion_ns(page) for page in left if flags[page] & IN_FLIGHT]
+            if not in_flight or memory.now_ns() >= deadline_ns:
+                yield from memory.sleep(own)
+                return len(left)
+            yield from memory.sleep(own, min(max(in_flight), deadline_ns))
+            region.check()
+
+    def _is_shared_zero(self, page: int) -> bool:
+        return self._table.content[page] == SHARED_ZERO
+
+    def lock(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
+        """Bring in and keep every page, with write faults, which give their slots back. All or nothing.
+
+        Raises
+        ------
+        NotPermittedError
+            The limit is 0 and the process has not CAP_IPC_LOCK.
+        LockLimitError
+            More would be locked than the limit allows.
+        ExhaustedError
+            Memory cannot hold what is locked.
+        UnmappedError
+            There is a hole.
+        """
+        own, table = self._thread(thread), self._table
+        pages = self._pages(region, start, stop)
+        if HOLE in table.content[pages.start : pages.stop]:
+            raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped")
+        fresh = [page for page in pages if not table.flags[page] & LOCKED]
+        self._check_lock_limit(len(fresh))
+        for page in fresh:
+            self._mark_locked(page)
+        try:
+            for page in pages:
+                if table.flags[page] & STATE != PRESENT or table.content[page] == SHARED_ZERO:
+                    yield from self._faults.fault(own, region, page, Access.LOCK)
+                    region.check()
+        except BaseException:
+            if region.mapped:
+                self._unmark_locked(fresh)
+            raise
+        yield from self._memory.sleep(own)
+
+    def _check_lock_limit(self, pages: int) -> None:
+        limit_pages = self.options.lock_limit_pages
+        remedy = "Raise the lock limit of the simulated machine, or give it CAP_IPC_LOCK"
+        if limit_pages is None:
+            return
+        if self.options.lock_limit_bytes == 0:
+            raise NotPermittedError("RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy)
+        if self.locked_pages + pages > limit_pages:
+            raise LockLimitError(
+                f"{pages} more pages cannot be locked: the process holds {self.locked_pages} of {limit_pages}",
+                remedy=remedy,
+                asked_pages=pages,
+                held_pages=self.locked_pages,
+                limit_pages=limit_pages,
+            )
+
+    def _mark_locked(self, page: int) -> None:
+        table = self._table
+        flags = table.flags[page]
+        if flags & STATE == PRESENT and table.content[page] != SHARED_ZERO:
+            if not flags & WRITEBACK:
+                table.remove(page)
+            flags |= DIRTY  # mlock asks for writable pages
+        table.flags[page] = flags | LOCKED
+        self.locked_pages += 1
+
+    def unlock(self, region: SimulatedRegion, start: int, stop: int) -> None:
+        """Undo any number of locks. Does not fault."""
+        self._unmark_locked(self._pages(region, start, stop))
+
+    def _unmark_locked(self, pages: Iterable[int]) -> None:
+        table = self._table
+        for page in pages:
+            flags = table.flags[page]
+            if not flags & LOCKED:
+                continue
+            table.flags[page] = flags & ~LOCKED
+            self.locked_pages -= 1
+            if flags & (STATE | WRITEBACK) == PRESENT and table.content[page] != SHARED_ZERO:
+                table.insert(page, LRU)
+
+    # --- observing ---
+
+    def page_flags(self, region: SimulatedRegion, start: int, stop: int) -> bytes:
+        """Return the flags of each page as they are now, shape ``(stop - start,)``; see :mod:`.pages`."""
+        pages, flags = self._pages(region, start, stop), self._table.flags
+        if flags[pages.start : pages.stop].translate(None, QUIET_FLAGS):
+            for page in pages:
+                self._memory.settle(page)
+        return bytes(flags[pages.start : pages.stop])
+
+    def page_slots(self, region: SimulatedRegion, start: int, stop: int) -> list[int]:
+        """Return the swap slot of each page, 0 for none."""
+        pages = self._pages(region, start, stop)
+        return self._table.slot[pages.start : pages.stop].tolist()
+
+    def thread_faults(self, thread: int) -> tuple[int, int]:
+        """Return the minor and the major faults of a thread."""
+        own = self._thread(thread)
+        return own.minor, own.major
+
+    @property
+    def counters(self) -> MachineCounters:
+        """What the machine has counted so far; it goes on counting."""
+        return self._memory.counters
+
+    @property
+    def readahead(self) -> Readahead:
+        """The readahead in use, with the state that it keeps."""
+        return self._faults.readahead
+
+    @property
+    def used_pages(self) -> int:
+        """Frames in use."""
+        return self._memory.used_pages
+
+    @property
+    def memory_pages(self) -> int:
+        """The limit of frames."""
+        return self._memory.limit_pages
+
+    @property
+    def free_slots(self) -> int:
+        """Swap slots that no page has."""
+        return self._memory.slots.free
+
+    @property
+    def device_requests(self) -> int:
+        """Requests that the swap device was sent."""
+        return self._memory.device.requests
+
+    def log_text(self) -> str:
+        """Return the event log; empty if the options ask for none."""
+        return self._memory.log.text() if self._memory.log is not None else ""
+
+    # --- arguments ---
+
+    def _thread(self, thread: int) -> SimulatedThread:
+        own = self._threads.get(thread)
+        if own is None:
+            own = self._threads[thread] = SimulatedThread(len(self._threads))
+        return own
+
+    def _pages(self, region: SimulatedRegion, start: int, stop: int) -> range:
+        region.check()
+        if not 0 <= start <= stop <= region.pages:
+            raise UnmappedError(f"Pages [{start}, {stop}) are not mapped", remedy=f"Stay inside [0, {region.pages})")
+        return range(region.base + start, region.base + stop)
+
+    def _unlocked(self, region: SimulatedRegion, start: int, stop: int) -> range:
+        pages = self._pages(region, start, stop)
+        if self._table.flags[pages.start : pages.stop].translate(None, UNLOCKED_FLAGS):
+            raise NotPermittedError("Locked pages cannot be paged out (EINVAL)", remedy="Unlock them first")
+        return pages

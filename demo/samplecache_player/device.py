@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +34,8 @@ CLOSE_NS = 2 * NS_PER_S
 
 CATCH_UP_PERCENT = 10
 """How much faster than real time the source is asked while the ring refills."""
+
+_CLOSE_POLL_NS = 2 * NS_PER_MS
 
 _POLL_NS = 100 * NS_PER_MS
 
@@ -97,7 +100,10 @@ class DeviceOutput(Output):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(format, period_frames, clock)
-        self._stream = self._open(load_sounddevice(), device, latency_ns)
+        sounddevice = load_sounddevice()
+        self._stream = self._open(sounddevice, device, latency_ns)
+        self._end_of_callbacks: type[Exception] = sounddevice.CallbackAbort
+        self._closing = threading.Event()
         self.granted_latency_ns = round(self._stream.latency * NS_PER_S)
         """What PortAudio says that it buffers."""
         granted_frames = format.frames_in(self.granted_latency_ns)
@@ -211,8 +217,10 @@ class DeviceOutput(Output):
             frames_played=self.report().frames_played,
         )
 
-    def _callback(self, out: Period, frames: int, time: Any, status: Any) -> None:
+    def _callback(self, out: Period, frames: int, times: Any, status: Any) -> None:
         """Copy, fill up, count: on PortAudio's thread, which must never wait."""
+        if self._closing.is_set():
+            raise self._end_of_callbacks
         self._asked_ns = self._clock.now_ns()
         self._periods += 1
         if status.output_underflow:
@@ -230,9 +238,18 @@ class DeviceOutput(Output):
         self._ring.wake()
 
     def _close(self) -> None:
-        # ALSA's PulseAudio plugin waits without a limit for a server that is there and does not answer. The error is told
-        # all the same; but the process ends only after the stream has closed (no daemon thread), because PortAudio's own
-        # termination, at exit, must not meet a stream that is being closed.
-        closing = threading.Thread(target=self._stream.close, name="DeviceOutput-close")
+        self._closing.set()
+        # Not a daemon thread: at exit PortAudio's own termination would close the stream under it.
+        closing = threading.Thread(target=self._close_stream, name="DeviceOutput-close")
         closing.start()
         closing.join(CLOSE_NS / NS_PER_S)
+
+    def _close_stream(self) -> None:
+        """Close once the callback has ended; with a server that is there and does not answer, once that has gone.
+
+        PortAudio cancels the callback's thread if it is told to close, stop or abort before. That thread may be inside
+        Python, which then waits for ever for what it held; or inside ALSA's PulseAudio plugin, which crashes.
+        """
+        while self._stream.active:
+            time.sleep(_CLOSE_POLL_NS / NS_PER_S)
+        self._stream.close()

@@ -1,24 +1,25 @@
-"""Plays one sample through a player, with pauses and seeks: keeps the server's session and the player's voice in step."""
+"""One sample played through a player, with pauses and seeks: the server's session and the player's voice in step."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from samplecache_player import Player, Voice, VoiceStoppedError
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_S
 from samplecache.errors import SamplecacheError
 from samplecache.v1.playback_pb2 import PlaybackStats, PlayBlock, PlaySeeked, PlayStarted, PlaySummary
+from samplecache_player import Player, Voice, VoiceStoppedError
 
 if TYPE_CHECKING:
     from samplecache.client import PlayEvent, PlayStream
 
-DTYPES: Final = {Encoding.S16: np.dtype("<i2"), Encoding.F32: np.dtype("<f4")}
+DTYPES: Final[dict[Encoding, np.dtype[Any]]] = {Encoding.S16: np.dtype("<i2"), Encoding.F32: np.dtype("<f4")}
 """Encodings that the player takes as they come."""
 
 STOP_TIMEOUT_S: Final = 5.0
@@ -106,6 +107,7 @@ class Deck:
         self._seeks_pending = 0
         self._paused_at: int | None = None
         self._failure: SamplecacheError | None = None
+        self._ended_by_us = False
         self.stats: list[PlaybackStats] = []
         """Of the sessions that have ended; a pause ends one."""
 
@@ -149,7 +151,7 @@ class Deck:
         if self._paused_at is not None:
             frame, self._paused_at = self._paused_at, None
             self._open(frame)
-        else:
+        elif not self.finished:
             frame = self._window.clamp(self.position_frame)
             self._end_session()
             self._paused_at = frame
@@ -161,7 +163,7 @@ class Deck:
             self._paused_at = frame
         elif self._feeder is not None and self._feeder.is_alive() and self._stream is not None:
             self._seek(self._stream, frame)
-        else:  # the server has sent all, the end is still in the buffer
+        elif self._player.output.paced:  # the server has sent all, but the end has yet to sound
             self._open(frame)
 
     def stop(self) -> None:
@@ -178,14 +180,16 @@ class Deck:
             self._feeder.join()
 
     def check(self) -> None:
-        """Raise what ended the session, if anything did."""
+        """Raise what ended the session or the output, if anything did."""
         if self._failure is not None:
             raise self._failure
+        self._player.output.wait(0)
 
     def _open(self, frame: int | None) -> None:
         self._silence()
         # The session spans the whole window, so that it loops and ends where it should; it is then moved to the frame.
         self._seeks_pending = 0
+        self._ended_by_us = False
         self._stream = stream = self._open_stream()
         if frame is not None and frame != self._window.start:
             self._seek(stream, frame)
@@ -203,10 +207,12 @@ class Deck:
         self._silence()
         if self._stream is None or self._feeder is None:
             return
+        self._ended_by_us = True
         self._stream.stop()
         self._feeder.join(STOP_TIMEOUT_S)
         self._stream.close()
         self._feeder.join()
+        self._silence()  # what the feeder started meanwhile
 
     def _silence(self) -> None:
         with self._lock:
@@ -235,10 +241,13 @@ class Deck:
                 self._on_event(event)
         except SamplecacheError as error:
             self._failure = error
+        if not self._player.output.paced and not self._ended_by_us:
+            self._player.drain(0)  # before the voice ends: what is written then ends with its last frame
         if voice is not None:
             voice.end()
 
     def _start_voice(self, frame: int) -> Voice:
+        self._silence()
         voice = self._player.start_voice(lead_ns=self._lead_ns, prefill_ns=self._prefill_ns)
         with self._lock:
             self._origin = frame
@@ -248,8 +257,7 @@ class Deck:
     def _feed_block(self, voice: Voice, offset_frames: int, pcm: bytes) -> int:
         """Feed one block and return its frames; waits while the voice's buffer is full, unless the voice is stopped."""
         frames = np.frombuffer(pcm, DTYPES[self._format.encoding]).reshape(-1, self._format.channels)
-        try:
+        # Stopped: a seek or the session's end is on its way, and what comes until then is for nobody.
+        with contextlib.suppress(VoiceStoppedError):
             voice.feed(offset_frames, frames)
-        except VoiceStoppedError:
-            pass  # a seek or the end of the session is on its way; what comes until then is not for anyone
         return len(frames)

@@ -59,12 +59,9 @@ def doctor(
 
 def check_sound() -> dict[str, Any]:
     """Return whether PortAudio finds a device to play on, and why."""
-    from samplecache.cli.player import load_player
+    from samplecache_player.device import load_sounddevice
 
     try:
-        load_player()
-        from samplecache_player.device import load_sounddevice
-
         sounddevice = load_sounddevice()
         name = sounddevice.query_devices(kind="output")["name"]
     except SamplecacheError as error:

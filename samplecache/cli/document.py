@@ -12,20 +12,25 @@ import re
 from typing import Any, Final, cast
 
 import typer
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from samplecache.v1 import playback_pb2
+from samplecache.v1 import playback_pb2, samplecache_pb2
 
 _BY_CAUSE: Final = "late_by_cause"
+_EVENT_NAMES: Final = {
+    field.message_type.full_name: field.name  # type: ignore[union-attr]
+    for response in (playback_pb2.PlayResponse, samplecache_pb2.PrefetchResponse)
+    for field in response.DESCRIPTOR.fields
+}
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 def document(message: Message) -> dict[str, Any]:
     """Return `message` as a JSON object."""
-    values = {}
+    values: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         name = f"{field.name}_ns" if field.message_type is Duration.DESCRIPTOR else field.name
         if field.name == _BY_CAUSE:
@@ -40,8 +45,8 @@ def document(message: Message) -> dict[str, Any]:
 
 
 def event_document(message: Message) -> dict[str, Any]:
-    """Return an event of a stream as a JSON object whose ``event`` tells its kind: ``play_started`` and so on."""
-    return {"event": _WORD_START.sub("_", message.DESCRIPTOR.name).lower(), **document(message)}
+    """Return an event of a playback or a prefetch as a JSON object whose ``event`` is its name in the contract."""
+    return {"event": _EVENT_NAMES[message.DESCRIPTOR.full_name], **document(message)}
 
 
 def causes(counts: Any) -> dict[str, int]:
@@ -67,7 +72,7 @@ def print_json_line(value: object) -> None:
     typer.echo(json.dumps(value))
 
 
-def _value(field: FieldDescriptor, value: Any) -> Any:
+def _value(field: Any, value: Any) -> Any:
     if field.enum_type is not None:
         return enum_name(field.enum_type, value)
     match value:

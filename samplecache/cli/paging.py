@@ -8,7 +8,7 @@ import typer
 
 from samplecache.cli.connect import connect
 from samplecache.cli.values import FrameCount, JsonFlag, SampleId, StartFrame, StrategyName
-from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache.clock import NS_PER_MS
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -121,7 +121,7 @@ def evict(
 
 
 def page_bar(tiers: bytes, cells: int = BAR_CELLS) -> Text:
-    """Return at most `cells` cells for the pages with `tiers`; each shows the furthest tier of the pages it stands for."""
+    """Return at most `cells` cells for pages in `tiers`; each shows the furthest tier of the pages it stands for."""
     from rich.text import Text
 
     cells = min(cells, len(tiers))

@@ -123,8 +123,7 @@ def _prefetched(client: Client, wishes: _Wishes, prefetch_ms: int | None) -> Ite
         strategy=wishes.strategy,
         deadline_ns=prefetch_ms * NS_PER_MS,
     ) as call:
-        # A prefetch that is refused is refused for what playing is refused for too: the play says it.
-        thread = threading.Thread(target=_drain, args=(call, ended), name="samplecache-prefetch", daemon=True)
+            thread = threading.Thread(target=_drain, args=(call, ended), name="samplecache-prefetch", daemon=True)
         thread.start()
         ended.wait(prefetch_ms / 1000)
         yield
@@ -134,8 +133,11 @@ def _prefetched(client: Client, wishes: _Wishes, prefetch_ms: int | None) -> Ite
 def _drain(call: PrefetchCall, ended: threading.Event) -> None:
     from samplecache.client import ClientError
 
-    with contextlib.suppress(ClientError):
+    try:
         call.result()
+    except ClientError as error:
+        if error.code.name != "CANCELLED":  # as it is when playing has ended before it
+            typer.echo(f"note: not prefetched: {error}", err=True)
     ended.set()
 
 
@@ -170,15 +172,11 @@ def _play_to_stdout(client: Client, wishes: _Wishes) -> None:
 
 
 def _play_through(client: Client, wishes: _Wishes, output: str, as_json: bool) -> None:
+    from samplecache.audio.format import AudioFormat
     from samplecache.cli import render
-    from samplecache.cli.player import load_player
-
-    load_player()
+    from samplecache.cli.deck import DTYPES, Deck, Window
     from samplecache_player import Player, open_output
     from samplecache_player.player import BUFFER_NS
-
-    from samplecache.audio.format import AudioFormat
-    from samplecache.cli.deck import DTYPES, Deck, Window
 
     sample = client.get(wishes.sample_id)
     stored = Encoding(render.encoding_name(sample.format))
@@ -232,14 +230,14 @@ def _play_through(client: Client, wishes: _Wishes, output: str, as_json: bool) -
 
 def _attend(deck: Deck, window: Window, title: str) -> bool:
     """Obey keys and show the position until the end; return whether it was interrupted."""
-    from samplecache_player import SEEK_STEP_NS, Command, Keys
-
     from samplecache.cli import render
+    from samplecache_player import SEEK_STEP_NS, Command, Keys
 
     step_frames = SEEK_STEP_NS * window.rate_hz // NS_PER_S
     with Keys() as keys, render.playing(title, window.start, window.stop, window.rate_hz) as show:
         try:
             while not deck.finished:
+                deck.check()
                 match keys.read(KEY_WAIT_NS):
                     case Command.TOGGLE_PAUSE:
                         deck.toggle_pause()

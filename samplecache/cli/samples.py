@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from samplecache.v1.samplecache_pb2 import PutSampleResponse
 
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="WORD", help="A word to find it by; repeatable.")]
 
 
@@ -79,7 +80,7 @@ def put(
         for file in found:
             if isinstance(file, SamplecacheError):
                 failures.add(file.details["file"], file)
-            elif (response := failures.attempt(str(file.path), lambda file=file: put_one(file))) is not None:  # type: ignore[misc]
+            elif (response := failures.attempt(str(file.path), put_one, file)) is not None:
                 stored.append((file.path, response))
     if as_json:
         uploaded = [{"file": str(path), **document(response)} for path, response in stored]
@@ -157,16 +158,13 @@ def rm(
     from samplecache.cli.document import print_json
 
     failures = _Failures("sample_id")
-    removed = []
     with connect(context) as client:
 
         def delete(sample_id: str) -> str:
             client.delete(sample_id, allow_missing=missing_ok)
             return sample_id
 
-        for sample_id in sample_ids:
-            if failures.attempt(sample_id, lambda sample_id=sample_id: delete(sample_id)) is not None:  # type: ignore[misc]
-                removed.append(sample_id)
+        removed = [name for name in sample_ids if failures.attempt(name, delete, name) is not None]
     if as_json:
         print_json({"removed": removed, "errors": failures.documents})
     else:
@@ -188,10 +186,10 @@ class _Failures:
         self._kind = kind
         self.documents: list[dict[str, str]] = []
 
-    def attempt(self, name: str, action: Callable[[], _R]) -> _R | None:
-        """Return what `action` returns, or None if it fails."""
+    def attempt(self, name: str, action: Callable[[_T], _R], thing: _T) -> _R | None:
+        """Return what `action` makes of `thing`, or None if it fails."""
         try:
-            return action()
+            return action(thing)
         except SamplecacheError as error:
             self.add(name, error)
         except OSError as error:

@@ -76,8 +76,13 @@ def swap_areas() -> list[SwapArea]:
 
 
 def disk_under(path: Path) -> Disk | None:
-    """Return the whole disk that `path` (a file, directory or block device) lies on, None if it lies on none."""
-    status = path.stat()
+    """Return the whole disk that `path` (a file, directory or block device) lies on, None if it lies on none or is out
+    of this process's sight.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
     device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
     entry = SYS / "dev" / "block" / f"{os.major(device)}:{os.minor(device)}"
     if not entry.exists():
@@ -86,6 +91,11 @@ def disk_under(path: Path) -> Disk | None:
     if (directory / "partition").exists():
         directory = directory.parent
     return Disk(directory.name, (directory / "dev").read_text().strip())
+
+
+def areas_on(disk_name: str) -> list[SwapArea]:
+    """Return the swap areas in use on the disk of that name."""
+    return [area for area in swap_areas() if (disk := disk_under(area.path)) is not None and disk.name == disk_name]
 
 
 def describe_swap(areas: Sequence[SwapArea]) -> str:

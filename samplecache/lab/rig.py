@@ -92,6 +92,8 @@ class Rig:
             The disk has not enough space.
         InvalidError
             The options are out of range.
+        StateError
+            The disk carries swap already and `rotational` would change what the kernel thinks of it.
         """
         self._check()
         self.options.directory.mkdir(parents=True, exist_ok=True)
@@ -99,8 +101,10 @@ class Rig:
         self._journal = journal = Journal(self.options.directory)
         self._guardian = rig_undo.start_guardian(journal)
         try:
-            self._set_rotational(journal)
-            self.swap_file = self._add_swap(journal)
+            disk = procfs.disk_under(self.options.directory)
+            with rig_undo.flag_held(disk.rotational_file) if disk else contextlib.nullcontext():
+                self._set_rotational(journal, disk)
+                self.swap_file = self._add_swap(journal)
             self._memory, self._disk = make_groups(self.options.cgroup_root, journal)
             self._disk.record_lift(journal, self.disks)
         except BaseException:
@@ -249,17 +253,24 @@ class Rig:
                 remedy="Free disk space, or ask for less swap",
             )
 
-    def _set_rotational(self, journal: Journal) -> None:
-        if self.options.rotational is None:
+    def _set_rotational(self, journal: Journal, disk: Disk | None) -> None:
+        wanted = self.options.rotational
+        if wanted is None:
             return
-        disk = procfs.disk_under(self.options.directory)
         if disk is None:
             raise NotPermittedError(
                 f"{self.options.directory} is not on a disk", remedy="Choose a directory on an ext4 or xfs disk"
             )
+        if disk.rotational is wanted:
+            return
+        if procfs.areas_on(disk.name):
+            raise StateError(
+                f"The disk {disk.name} carries swap already, so whether it turns cannot be changed",
+                remedy="Take that swap off first, or leave rotational as it is",
+            )
         file = disk.rotational_file
-        journal.record(undo="write", path=str(file), text=file.read_text().strip())
-        file.write_text(str(int(self.options.rotational)))
+        journal.record(undo="rotational", path=str(file), text=str(int(disk.rotational)), disk=disk.name)
+        file.write_text(str(int(wanted)))
 
     def _add_swap(self, journal: Journal) -> Path:
         path = self.options.directory.resolve() / f"{journal.name}.swap"

@@ -19,7 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
@@ -28,6 +28,7 @@ from samplecache.kernel import procfs
 
 SUFFIX = ".undo.jsonl"
 EMPTYING_TIMEOUT_NS = 30 * NS_PER_S
+OTHER_SWAP_TIMEOUT_NS = 60 * NS_PER_S
 POLL_NS = 5 * NS_PER_MS
 
 Step = Mapping[str, str]
@@ -168,6 +169,34 @@ def _undo_write(step: Step) -> None:
         Path(step["path"]).write_text(step["text"])
 
 
+@contextlib.contextmanager
+def flag_held(rotational_file: Path) -> Iterator[None]:
+    """Keep other rigs from adding swap to a disk, or changing whether it turns, for the length of the block.
+
+    ``swapon`` counts the swap areas on turning disks up, and ``swapoff`` of many kernels looks at the flag again before
+    it counts down (``nr_rotate_swap`` in mm/swapfile.c). Had the flag changed in between, readahead would go by
+    clusters until the next boot. So the flag may only change while no swap lies on the disk.
+    """
+    with rotational_file.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _undo_rotational(step: Step) -> None:
+    """Put the flag back once nobody's swap lies on the disk; other rigs may be there for a while."""
+    file, clock = Path(step["path"]), MonotonicClock()
+    deadline_ns = clock.now_ns() + OTHER_SWAP_TIMEOUT_NS
+    while True:
+        with flag_held(file):
+            others = procfs.areas_on(step["disk"])
+            if not others:
+                file.write_text(step["text"])
+                return
+        if clock.now_ns() >= deadline_ns:
+            raise OSError(errno.EBUSY, f"swap is in use on {step['disk']}: {others[0].path}")
+        clock.sleep_until(clock.now_ns() + POLL_NS)
+
+
 def _undo_enable(step: Step) -> None:
     try:
         Path(step["path"]).write_text(step["text"])
@@ -200,6 +229,7 @@ _UNDO: dict[str, Callable[[Step], None]] = {
     "swapon": _undo_swapon,
     "create": _undo_create,
     "write": _undo_write,
+    "rotational": _undo_rotational,
     "enable": _undo_enable,
     "group": _undo_group,
 }

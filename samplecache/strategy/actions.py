@@ -8,6 +8,7 @@ across all sessions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from samplecache.kernel.port import Advice, Span
 
@@ -53,4 +54,20 @@ class Unlock(Action):
 
 @dataclass(frozen=True, slots=True)
 class Evict(Action):
-    """Page the span out. Pages that another session is playing or holds are left alone."""
+    """Page the span out, unless another session is playing the sample; pages that anyone has locked stay."""
+
+
+ACTION_TYPES: Final = (Advise, Populate, Touch, Lock, Unlock, Evict)
+"""All that the core can carry out. It looks for these very types, so a subclass of one is no action."""
+
+
+def is_action(answer: object, pages: int) -> bool:
+    """Return whether `answer`, which a plugin gave, is an action inside a sample of `pages` pages."""
+    return (
+        isinstance(answer, Action)
+        and type(answer) in ACTION_TYPES
+        and isinstance(answer.span, Span)
+        and answer.span.stop <= pages
+        and isinstance(answer.deadline_ns, int | None)
+        and (not isinstance(answer, Advise) or isinstance(answer.advice, Advice))
+    )

@@ -17,6 +17,7 @@ class PrefetchStrategy:
     A strategy owns no thread, makes no system call and reads no clock: each method is a pure function of the view it is
     shown. So it runs unchanged on the real and on the simulated kernel. One instance serves one session and may keep
     what it has seen in attributes; its methods are called one at a time, never on the playing thread or the event loop.
+    The class is called without arguments, once when it is registered to see that it can be, then for each session.
 
     Attributes
     ----------

@@ -37,9 +37,10 @@ def samplecache_register_strategies() -> Iterable[type[PrefetchStrategy]]:
 def samplecache_choose_strategy(view: ChoiceView) -> str | None:
     """Return the name of the strategy for this session, or None to leave the choice to the next plugin.
 
-    Called when a session opens or a prefetch begins and the request or the sample says ``auto``, never otherwise. The
-    first plugin with an answer decides; a name that nobody registered, or an exception, counts as no answer. Called on
-    a worker thread; must not block.
+    Called when a session opens or a prefetch begins and the request, the sample or the server's default says ``auto``,
+    once at most and never otherwise. The first plugin with an answer decides; a name that nobody registered, or an
+    exception, counts as no answer. Called on the thread that opens the session, which may be the event loop, so it must
+    not block.
     """
     raise NotImplementedError
 

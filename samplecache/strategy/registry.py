@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import importlib.metadata
 import re
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
 
@@ -14,9 +15,9 @@ import pluggy
 import structlog
 
 from samplecache.errors import StrategyError, UnknownStrategyError
-from samplecache.kernel.port import Capabilities
+from samplecache.kernel.port import Capabilities, Operation
 from samplecache.strategy import hookspecs
-from samplecache.strategy.actions import Action
+from samplecache.strategy.actions import Action, is_action
 from samplecache.strategy.base import NoStrategy, PrefetchStrategy
 from samplecache.strategy.events import Event
 from samplecache.strategy.view import ChoiceView, View
@@ -65,13 +66,16 @@ class Binding:
     degraded_from : str
         The name that was chosen first; empty if that is the one bound.
     notes : tuple of str
-        Why it was degraded, or why it is permitted but does nothing here.
+        Why it was degraded, or why it is permitted but does nothing here; each with its remedy.
+    deciding : Lock
+        Held while a method of the strategy is called: workers are many, and its methods are called one at a time.
     """
 
     strategy: PrefetchStrategy
     chosen_by: ChosenBy
     degraded_from: str = ""
     notes: tuple[str, ...] = ()
+    deciding: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
 
 class StrategyRegistry:
@@ -94,7 +98,7 @@ class StrategyRegistry:
             origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
             try:
                 plugin = entry.load()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 registry._reject(origin, f"entry point {entry.name!r} failed to load: {error!r}")
             else:
                 registry.register(plugin, origin)
@@ -102,6 +106,9 @@ class StrategyRegistry:
 
     def register(self, plugin: ModuleType | object, origin: str) -> None:
         """Take in one plugin; whatever is wrong with it becomes one of :attr:`problems` and nothing else suffers."""
+        if self._plugins.is_registered(plugin):
+            self._reject(origin, "the plugin is registered already; name it in one entry point only")
+            return
         try:
             self._plugins.register(plugin)
             self._plugins.check_pending()
@@ -119,17 +126,30 @@ class StrategyRegistry:
             self._add(strategy, origin)
 
     def _add(self, strategy: Any, origin: str) -> None:
-        name = getattr(strategy, "name", None)
-        if not (isinstance(strategy, type) and issubclass(strategy, PrefetchStrategy)):
-            self._reject(origin, f"{strategy!r} is not a subclass of PrefetchStrategy")
-        elif not isinstance(name, str) or not _NAME.fullmatch(name) or name == AUTO:
-            self._reject(
-                origin, f"{strategy.__qualname__}.name is {name!r}; it must match {_NAME.pattern} and not be auto"
-            )
-        elif name in self._by_name:
-            self._reject(origin, f"the name {name!r} is taken by {self._by_name[name].origin}")
+        if why := self._unfit(strategy):
+            self._reject(origin, why)
         else:
-            self._by_name[name] = Registration(strategy, origin)
+            self._by_name[strategy.name] = Registration(strategy, origin)
+
+    def _unfit(self, strategy: Any) -> str:
+        """Return why `strategy` cannot be offered; nothing if it can."""
+        if not (isinstance(strategy, type) and issubclass(strategy, PrefetchStrategy)):
+            return f"{strategy!r} is not a subclass of PrefetchStrategy"
+        name, who = getattr(strategy, "name", None), strategy.__qualname__
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name == AUTO:
+            return f"{who}.name is {name!r}; it must match {_NAME.pattern} and not be auto"
+        if name in self._by_name:
+            return f"the name {name!r} is taken by {self._by_name[name].origin}"
+        requires: Any = strategy.requires
+        if not isinstance(requires, frozenset) or not all(isinstance(operation, Operation) for operation in requires):
+            return f"{who}.requires is {requires!r}; it must be a frozenset of Operation"
+        if not isinstance(strategy.fallback, str):
+            return f"{who}.fallback is {strategy.fallback!r}; it must be a strategy's name"
+        try:
+            strategy()
+        except Exception as error:
+            return f"{who}() failed: {error!r}; it must be callable without arguments"
+        return ""
 
     def _reject(self, origin: str, why: str) -> None:
         _log.warning("plugin_rejected", origin=origin, why=why)
@@ -167,8 +187,9 @@ class StrategyRegistry:
     def bind(self, request: str, sample: str, server: str, view: ChoiceView) -> Binding:
         """Choose and instantiate: request, then sample, then hook, then server default, then ``none``.
 
-        Empty strings mean "no wish". ``auto``, from whomever it comes, asks the hook. What is chosen is degraded along
-        ``fallback`` until the kernel permits all that it requires. Never blocks.
+        Empty strings mean "no wish", and so does a sample's or the server's wish for a strategy that is not there.
+        ``auto``, from whomever it comes, asks the hook. What is chosen is degraded along ``fallback`` until the kernel
+        permits all that it requires. Blocks no longer than plugins do, and they must not.
 
         Raises
         ------
@@ -180,8 +201,10 @@ class StrategyRegistry:
         return self._degrade(name, chosen_by, view.capabilities)
 
     def _choose(self, request: str, sample: str, server: str, view: ChoiceView) -> tuple[str, ChosenBy]:
+        asked = False
         for wish, who in ((request, ChosenBy.REQUEST), (sample, ChosenBy.SAMPLE), (server, ChosenBy.SERVER)):
-            if wish == AUTO:
+            if wish == AUTO and not asked:
+                asked = True
                 if (hooked := self._ask_hook(view)) is not None:
                     return hooked, ChosenBy.HOOK
             elif wish in self._by_name:
@@ -189,13 +212,13 @@ class StrategyRegistry:
         return NoStrategy.name, ChosenBy.NONE
 
     def _ask_hook(self, view: ChoiceView) -> str | None:
-        # One caller per plugin: with all of them in one call, the first exception would silence the others.
-        for plugin in self._newest_first():
-            name = self._call_one(plugin, "samplecache_choose_strategy", view=view)
-            if name in self._by_name:
-                return str(name)
+        hook = "samplecache_choose_strategy"
+        for implementation in self._implementations(hook):
+            name = self._call_one(implementation, hook, view=view)
+            if isinstance(name, str) and name in self._by_name:
+                return name
             if name is not None:
-                _log.warning("plugin_chose_unknown_strategy", plugin=self._plugins.get_name(plugin), strategy=name)
+                _log.warning("plugin_chose_unknown_strategy", plugin=implementation.plugin_name, strategy=repr(name))
         return None
 
     def _degrade(self, name: str, chosen_by: ChosenBy, capabilities: Capabilities) -> Binding:
@@ -203,29 +226,23 @@ class StrategyRegistry:
         while name not in seen:
             seen.add(name)
             strategy = self._by_name[name].strategy
-            lacking = [
-                op for op in sorted(strategy.requires, key=lambda op: op.value) if not capabilities.permitted(op)
-            ]
+            lacking = [operation for operation in strategy.requires if not capabilities.permitted(operation)]
             if not lacking:
                 break
-            notes += [f"{name}: {capabilities.operations[op].why}" for op in lacking]
+            notes += _notes(name, lacking, capabilities)
             name = strategy.fallback if strategy.fallback in self._by_name else NoStrategy.name
         else:
             name = NoStrategy.name
         strategy = self._by_name[name].strategy
-        notes += [
-            f"{name}: {capabilities.operations[op].why}"
-            for op in sorted(strategy.requires, key=lambda op: op.value)
-            if not capabilities.useful(op)
-        ]
-        return Binding(self._instantiate(strategy), chosen_by, wanted if wanted != name else "", tuple(notes))
-
-    def _instantiate(self, strategy: type[PrefetchStrategy]) -> PrefetchStrategy:
+        useless = [operation for operation in strategy.requires if not capabilities.useful(operation)]
+        notes += _notes(name, useless, capabilities)
         try:
-            return strategy()
-        except Exception:
-            _log.exception("strategy_failed_to_start", strategy=strategy.name)
-            return NoStrategy()
+            bound = strategy()
+        except Exception as error:
+            _log.exception("strategy_failed_to_start", strategy=name)
+            notes.append(f"{name}: it raised {error!r}. Mend the plugin or choose another strategy.")
+            bound = NoStrategy()
+        return Binding(bound, chosen_by, wanted if wanted != bound.name else "", tuple(notes))
 
     # --- running ---
 
@@ -249,30 +266,36 @@ class StrategyRegistry:
                 strategy=strategy.name,
             ) from error
         for action in actions:
-            if type(action) is Action or not isinstance(action, Action) or action.span.stop > view.sample.pages:
+            if not is_action(action, view.sample.pages):
                 raise StrategyError(
                     f"strategy {strategy.name!r} returned {action!r}: no action inside {view.sample.pages} pages",
-                    remedy="Return Advise, Populate, Touch, Lock, Unlock or Evict with a span inside the sample",
+                    remedy="Return Advise, Populate, Touch, Lock, Unlock or Evict with a span inside the sample, and a "
+                    "deadline in whole nanoseconds or None",
                     strategy=strategy.name,
                 )
         return actions
 
     def observe(self, event: Event) -> None:
         """Tell every plugin of `event`; what they raise is logged and goes no further."""
-        for plugin in self._newest_first():
-            self._call_one(plugin, "samplecache_observe", event=event)
+        hook = "samplecache_observe"
+        for implementation in self._implementations(hook):
+            self._call_one(implementation, hook, event=event)
 
-    def _newest_first(self) -> list[Any]:
-        # pluggy calls the plugin registered last first; the order here is the same.
-        return [plugin for _, plugin in reversed(self._plugins.list_name_plugin()) if plugin is not None]
+    def _implementations(self, hook: str) -> Iterable[pluggy.HookImpl]:
+        # In the order in which pluggy would call them: it keeps the one to be called last first.
+        return reversed(getattr(self._plugins.hook, hook).get_hookimpls())
 
-    def _call_one(self, plugin: Any, hook: str, **arguments: object) -> Any:
-        implementation = getattr(plugin, hook, None)
-        if implementation is None or self._plugins.parse_hookimpl_opts(plugin, hook) is None:
-            return None
-        others = [other for other in self._plugins.get_plugins() if other is not plugin]
+    def _call_one(self, implementation: pluggy.HookImpl, hook: str, **arguments: object) -> Any:
+        """Call one plugin: with all of them in one call, the first exception would silence the others."""
+        others = [other for other in self._plugins.get_plugins() if other is not implementation.plugin]
         try:
-            return self._plugins.subset_hook_caller(hook, others)(**arguments) or None
+            return self._plugins.subset_hook_caller(hook, others)(**arguments)
         except Exception:
-            _log.exception("plugin_failed", plugin=self._plugins.get_name(plugin), hook=hook)
+            _log.exception("plugin_failed", plugin=implementation.plugin_name, hook=hook)
             return None
+
+
+def _notes(strategy: str, operations: Iterable[Operation], capabilities: Capabilities) -> list[str]:
+    """Return what is the matter with each of `operations`, and what to do about it."""
+    found = [capabilities.operations[operation] for operation in sorted(operations, key=lambda each: each.value)]
+    return [f"{strategy}: {' '.join(f'{part}.' for part in (each.why, each.remedy) if part)}" for each in found]

@@ -14,7 +14,7 @@ from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Operation
 from samplecache.kernel.procfs import Disk, SwapArea
 from samplecache.lab.rig_cgroup import make_groups
-from samplecache.lab.rig_undo import Journal
+from samplecache.lab.rig_undo import Journal, undo
 
 DISK = Disk("vda", "254:0")
 NO_SWAP = "no swap is configured, so it does nothing for anonymous memory"
@@ -91,6 +91,24 @@ def test_a_missing_controller_is_told(root: Path, journal: Journal) -> None:
     (root / "cgroup.subtree_control").write_text("cpu memory")
     with pytest.raises(NotPermittedError, match="controller io"):
         make_groups(root, journal)
+
+
+def test_whether_the_disk_turns_is_put_back_once_its_swap_is_gone(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = tmp_path / "rotational"
+    flag.write_text("0")
+    journal.record(undo="rotational", path=str(flag), text="1", disk="vda")
+    seen: list[str] = []
+    area = SwapArea(Path("/other.swap"), "file", 1 << 20, 0)
+
+    def areas_on(disk_name: str) -> list[SwapArea]:
+        seen.append(flag.read_text())
+        return [area] if len(seen) < 3 else []
+
+    monkeypatch.setattr(procfs, "areas_on", areas_on)
+    assert undo(journal.path) == []
+    assert (seen, flag.read_text()) == (["0", "0", "0"], "1")
 
 
 @pytest.fixture

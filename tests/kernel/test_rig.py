@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError
+from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError, StateError
 from samplecache.kernel import procfs
 from samplecache.lab.rig import Limits, Rig, RigOptions
 
@@ -141,20 +141,20 @@ def test_what_even_the_guardian_left_is_cleaned_later(owner: Owner) -> None:
 
 
 def test_a_failure_half_way_leaves_nothing(directory: Path, tmp_path: Path) -> None:
-    areas = procfs.swap_areas()
     with pytest.raises(NotPermittedError, match="controller memory"):
         Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=directory, cgroup_root=tmp_path)).__enter__()
     assert list(directory.iterdir()) == []
-    assert [area.path for area in procfs.swap_areas()] == [area.path for area in areas]
+    assert [area for area in procfs.swap_areas() if directory in area.path.parents] == []
 
 
-def test_the_disk_turns_only_while_the_rig_says_so(directory: Path) -> None:
+def test_a_disk_that_carries_swap_is_not_said_to_turn_otherwise(directory: Path) -> None:
     disk = procfs.disk_under(directory)
     assert disk is not None
     before = disk.rotational
-    with Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=directory, rotational=not before)):
-        assert disk.rotational is not before
+    with pytest.raises(StateError, match="carries swap already"):
+        Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=directory, rotational=not before)).__enter__()
     assert disk.rotational is before
+    assert list(directory.iterdir()) == []
 
 
 def test_a_disk_too_small_is_told(directory: Path) -> None:

@@ -93,6 +93,12 @@ class Process:
         left = self.run(self.machine.evict(THREAD, region, 0, region.pages, EVICT_NS))
         assert left == 0
 
+    def squeeze(self) -> None:
+        """Evict everything by taking memory away and giving it back."""
+        pages = self.machine.memory_pages
+        for limit in (0, pages):
+            self.run(self.machine.resize_memory(THREAD, limit))
+
     def willneed(self, region: SimulatedRegion, start: int, stop: int) -> None:
         self.run(self.machine.willneed(THREAD, region, start, stop))
 

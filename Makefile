@@ -1,0 +1,52 @@
+# Two commands do all set-up on a fresh machine: `make demo` and `make test`. They need python3 (3.11 or newer) with venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --editable
+
+# make demo SAMPLES=folder REAL=1 OUTPUT=null REPEAT=10 STRATEGIES=none,willneed
+DEMO_FLAGS := $(if $(SAMPLES),--samples "$(SAMPLES)") $(if $(REAL),--real) $(if $(OUTPUT),--output "$(OUTPUT)") \
+	$(if $(REPEAT),--repeat $(REPEAT)) $(if $(STRATEGIES),--strategies $(STRATEGIES))
+
+.PHONY: demo test check format generate bench wheel clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m samplecache_demo $(DEMO_FLAGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: $(VENV)/.dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) build dist demo-output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "samplecache needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(INSTALL) '.[demo]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(INSTALL) '.[dev]'
+	touch $@

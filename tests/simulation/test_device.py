@@ -1,0 +1,129 @@
+"""How long requests take, to the nanosecond."""
+
+from __future__ import annotations
+
+import pytest
+
+from samplecache.errors import ConfigurationError
+from samplecache.simulation.blockqueue import Plug
+from samplecache.simulation.device import PROFILES, QUEUE_REQUESTS, Device, DeviceProfile, device_profile
+
+PAGE = 4096
+
+
+def device(name: str) -> Device:
+    return Device(device_profile(name), PAGE)
+
+
+class TestTiming:
+    def test_a_laptop_disk_positions_once_for_a_run_of_slots(self) -> None:
+        disk = device("hdd-laptop-2008")
+        transfer_ns = 8 * PAGE * 20  # 50 MB/s is 20 ns a byte
+        first_ns = disk.submit(0, slot=1, pages=8)
+        assert first_ns == 17_500_000 + transfer_ns
+        assert disk.submit(0, slot=9, pages=8) == first_ns + transfer_ns
+        assert disk.submit(0, slot=100, pages=1) == first_ns + transfer_ns + 17_500_000 + PAGE * 20
+
+    def test_an_idle_disk_stays_where_it_is(self) -> None:
+        disk = device("hdd-7200")
+        done_ns = disk.submit(0, slot=5, pages=1)
+        assert done_ns == 12_360_000 + PAGE * 10**9 // 138_000_000
+        later_ns = done_ns + 10**9
+        assert disk.submit(later_ns, slot=6, pages=1) == later_ns + PAGE * 10**9 // 138_000_000
+
+    def test_flash_serves_many_requests_at_once_over_one_wire(self) -> None:
+        flash = device("ssd-sata")
+        wire_ns = PAGE * 10**9 // 540_000_000
+        done = [flash.submit(0, slot=100 * number, pages=1) for number in range(11)]
+        assert done[:10] == [100_000 + wire_ns * (number + 1) for number in range(10)]
+        # The eleventh waits for the first server to come free.
+        assert done[10] == done[0] + 100_000 + wire_ns
+
+    def test_an_iops_limit_counts_pages(self) -> None:
+        limited = Device(device_profile("unthrottled").throttled(iops=400), PAGE)
+        assert limited.submit(0, slot=1, pages=1) == 2_500_000
+        assert limited.submit(0, slot=2, pages=256) == 257 * 2_500_000
+
+    def test_a_byte_limit_lets_merged_pages_pass_as_one(self) -> None:
+        limited = Device(device_profile("ssd-sata").throttled(bytes_per_s=4_096_000), PAGE)
+        one_ns = limited.submit(0, slot=1, pages=100)
+        wire_ns = 100 * PAGE * 10**9 // 540_000_000
+        assert one_ns == 100_000_000 + 100_000 + wire_ns
+        assert limited.requests == 1
+
+    def test_published_iops_are_met(self) -> None:
+        for name, iops in (("nvme-p3700", 167_000), ("optane-p4800x", 585_000)):
+            drive = device(name)
+            done_ns = max(drive.submit(0, slot=number * 7, pages=1) for number in range(10_000))
+            assert 10_000 * 10**9 / done_ns == pytest.approx(iops, rel=0.05)
+
+
+class TestQueue:
+    def test_the_queue_takes_256_requests(self) -> None:
+        disk = device("hdd-7200")
+        done = []
+        for number in range(QUEUE_REQUESTS):
+            assert disk.ready_ns(0) == 0
+            done.append(disk.submit(0, slot=number * 2 + 1, pages=1))
+        assert disk.ready_ns(0) == done[0]
+        assert disk.ready_ns(done[0]) == done[0]
+
+    def test_the_elevator_sweeps_upwards_from_the_head(self) -> None:
+        disk = device("hdd-7200")
+        disk.submit(0, slot=49, pages=1)
+        assert disk.elevator_order([10, 90, 50, 30]) == [2, 1, 0, 3]
+        assert device("ssd-sata").elevator_order([10, 90, 50]) == [0, 1, 2]
+
+
+class TestPlug:
+    @staticmethod
+    def ready(slots: list[int]) -> list[tuple[int, int]]:
+        plug = Plug(PAGE)
+        for slot in slots:
+            plug.add(slot, slot + 1000)
+        return [(request.slot, len(request.pages)) for request in plug.ready]
+
+    def test_only_ascending_neighbours_of_the_last_are_merged(self) -> None:
+        plug = Plug(PAGE)
+        for slot in (5, 6, 7, 4, 9, 8, 10):
+            plug.add(slot, slot + 1000)
+        assert plug.ready == []
+        plug.flush()
+        assert [(request.slot, request.pages) for request in plug.ready] == [
+            (5, [1005, 1006, 1007]),
+            (4, [1004]),
+            (9, [1009]),
+            (8, [1008]),
+            (10, [1010]),
+        ]
+
+    def test_a_request_ends_at_1_mib_and_is_then_sent(self) -> None:
+        assert self.ready(list(range(1, 257))) == []
+        assert self.ready(list(range(1, 258))) == [(1, 256)]
+
+    def test_it_is_flushed_at_32_requests(self) -> None:
+        assert self.ready(list(range(1, 64, 2))) == []
+        assert self.ready(list(range(1, 66, 2))) == [(slot, 1) for slot in range(1, 64, 2)]
+
+    def test_it_is_flushed_when_its_first_request_has_128_kib(self) -> None:
+        assert self.ready([*range(1, 32), 100]) == []
+        assert self.ready([*range(1, 33), 100]) == [(1, 32)]
+
+
+class TestProfiles:
+    def test_all_have_a_source(self) -> None:
+        assert all(profile.source for profile in PROFILES.values())
+
+    @pytest.mark.parametrize("name", [name for name in PROFILES if name.startswith("zram")])
+    def test_zram_cannot_be_throttled(self, name: str) -> None:
+        with pytest.raises(ConfigurationError, match="not zram"):
+            device_profile(name).throttled(iops=1)
+
+    def test_an_unknown_name_lists_those_known(self) -> None:
+        with pytest.raises(ConfigurationError, match="hdd-laptop-2008"):
+            device_profile("floppy")
+
+    @pytest.mark.parametrize("wrong", [{"servers": 0}, {"latency_ns": -1}, {"iops": 0}, {"bandwidth_bytes_per_s": 0}])
+    def test_impossible_figures_are_refused(self, wrong: dict[str, int]) -> None:
+        with pytest.raises(ConfigurationError):
+            DeviceProfile("wrong", "nobody", **wrong)  # type: ignore[arg-type]

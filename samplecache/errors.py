@@ -80,6 +80,12 @@ class NotPermittedError(SamplecacheError):
     reason = "NOT_PERMITTED"
 
 
+class UnauthenticatedError(SamplecacheError):
+    """The caller has not shown that it may call."""
+
+    reason = "UNAUTHENTICATED"
+
+
 class UnavailableError(SamplecacheError):
     """It cannot be done now and may be tried again."""
 

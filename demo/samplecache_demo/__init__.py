@@ -1,1 +1,1 @@
-"""The comparison that the README shows: one schedule of cold samples, played once per strategy through a real server."""
+"""The comparison that the README shows: one schedule of cold samples, played under each strategy through a server."""

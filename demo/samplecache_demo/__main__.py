@@ -38,8 +38,12 @@ if not console.is_terminal:
 
 
 def main(
-    samples: Annotated[Path | None, typer.Option(help="Folder of audio files; default: the system's, else synthesised.")] = None,
-    real: Annotated[bool, typer.Option("--real", help="As root: make swap, a memory limit and a slow device here.")] = False,
+    samples: Annotated[
+        Path | None, typer.Option(help="Folder of audio files; default: the system's, else synthesised.")
+    ] = None,
+    real: Annotated[
+        bool, typer.Option("--real", help="As root: make swap, a memory limit and a slow device here.")
+    ] = False,
     output: Annotated[str, typer.Option(help="device[:NAME], null or wav:FILE.")] = "device",
     repeat: Annotated[int, typer.Option(min=1, help="Repetitions, strategies in a new order each time.")] = 1,
     strategies: Annotated[str, typer.Option(help="Strategies to compare, separated by commas.")] = ",".join(STRATEGIES),
@@ -85,7 +89,9 @@ def compare(
     durations_s = _durations_s(client, schedule)
     picture(results, schedule, durations_s, results_dir / "comparison.png")
     write_json(results, results_dir / "comparison.json", {"samples": kit.origin, "pages": pages, "output": note})
-    console.print(f"picture: {results_dir / 'comparison.png'}   figures: {results_dir / 'comparison.json'}", highlight=False)
+    console.print(
+        f"picture: {results_dir / 'comparison.png'}   figures: {results_dir / 'comparison.json'}", highlight=False
+    )
 
 
 def _play_until_quiet(
@@ -107,14 +113,16 @@ def _make_cold(playing_on: Stage) -> None:
     Raises
     ------
     StateError
-        The kernel keeps more of a sample than a per-CPU batch in RAM.
+        The kernel keeps more than a fiftieth of a sample in RAM.
     """
     with playing_on.full_speed():
         for sample in playing_on.client.list_samples():
-            answer = playing_on.client.evict(sample.sample_id, timeout_ns=EVICT_TIMEOUT_NS)
-            if answer.pages_left > answer.pages // 50:
+            playing_on.client.evict(sample.sample_id, timeout_ns=EVICT_TIMEOUT_NS)
+            where = playing_on.client.residency(sample.sample_id)
+            warm = where.swap_cache + where.mapped + where.locked
+            if warm > (warm + where.swapped) // 50:
                 raise StateError(
-                    f"{answer.pages_left} of {answer.pages} pages of {sample.sample_id} would not leave RAM",
+                    f"{warm} of {warm + where.swapped} pages of {sample.sample_id} would not leave RAM",
                     remedy="See 'samplecache doctor' for whether swap works here and is large enough",
                 )
 

@@ -167,9 +167,7 @@ def perform(client: Client, schedule: Sequence[Cue], strategy: str, rate_hz: int
 
 def _announce(client: Client, cue: Cue, strategy: str, start_ns: int, clock: MonotonicClock) -> None:
     clock.sleep_until(start_ns + cue.at_ns - HINT_AHEAD_NS)
-    client.prefetch(
-        cue.sample_id, frames=cue.frames, strategy=strategy, deadline_ns=HINT_AHEAD_NS
-    ).result()
+    client.prefetch(cue.sample_id, frames=cue.frames, strategy=strategy, deadline_ns=HINT_AHEAD_NS).result()
 
 
 def _strike(

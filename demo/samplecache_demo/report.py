@@ -103,13 +103,13 @@ def _ms(values_ns: Iterable[float]) -> str:
 
 def _spread(values: list[float], pattern: str, unit: str) -> str:
     middle, least, most = (pattern.format(value) for value in (statistics.median(values), min(values), max(values)))
-    return f"{middle}{unit}" if least == most else f"{middle}{unit}\n[dim]{least}–{most}[/dim]"
+    return f"{middle}{unit}" if least == most else f"{middle}{unit}\n[dim]{least}-{most}[/dim]"
 
 
 def _caption(results: Results) -> str:
     counts = {strategy: len(results.quiet(strategy)) for strategy in results.strategies}
     repeats = max(counts.values())
-    text = "one run each" if repeats == 1 else f"median and range of {min(counts.values())}–{repeats} runs each"
+    text = "one run each" if repeats == 1 else f"median and range of {min(counts.values())}-{repeats} runs each"
     if results.noisy:
         text += f"; {results.noisy} more were disturbed by the machine itself and are only in the JSON"
     return text
@@ -163,7 +163,9 @@ def picture(results: Results, schedule: Sequence[Cue], durations_s: dict[str, fl
             fontsize=10,
         )
         axis.spines[["top", "right", "left"]].set_visible(False)
-    axes[-1, 0].set_xlabel("seconds from the first beat; a line is a sample struck for the first time since it was cold")
+    axes[-1, 0].set_xlabel(
+        "seconds from the first beat; a line is a sample struck for the first time since it was cold"
+    )
     figure.legend(
         handles=[Patch(color=_SOUND_COLOUR, label="sounds"), Patch(color=_GLITCH_COLOUR, label="missing")],
         loc="outside upper right",

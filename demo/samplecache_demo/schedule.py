@@ -8,14 +8,17 @@ from typing import Final
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache_demo.sounds import Kit
 
-HINT_AHEAD_NS: Final = 2 * NS_PER_S
-"""How long before it sounds a sample is announced: a bar at 120 beats a minute, which a sequencer knows ahead."""
+HINT_AHEAD_NS: Final = 3 * NS_PER_S
+"""How long before it sounds a sample is announced: six beats, which a sequencer knows ahead."""
 
 LEAD_NS: Final = 30 * NS_PER_MS
 """The player's jitter buffer: what a drummer hardly feels. A block later than that is heard as a gap."""
 
-BEAT_NS: Final = 250 * NS_PER_MS
-LENGTH_NS: Final = 5 * NS_PER_S
+BEAT_NS: Final = 500 * NS_PER_MS
+TOGETHER: Final = 3
+"""Hits struck on one beat: kick, snare and cymbal."""
+
+PAD_NS: Final = 4 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Cue:
 
 
 def make_schedule(kit: Kit, sample_ids: dict[str, str]) -> tuple[Cue, ...]:
-    """Return the schedule: pads from the first beat on, a hit on every beat, each struck for its first time.
+    """Return the schedule: pads from the start, from the next beat on three hits a beat, each for its first time.
 
     Parameters
     ----------
@@ -50,19 +53,12 @@ def make_schedule(kit: Kit, sample_ids: dict[str, str]) -> tuple[Cue, ...]:
     sample_ids : dict
         Sample id by path.
     """
-    length_frames = kit.rate_hz * LENGTH_NS // NS_PER_S
+    pad_frames = kit.rate_hz * PAD_NS // NS_PER_S
     pads = [
-        Cue(
-            sample_ids[str(pad.path)],
-            index * 2 * BEAT_NS,
-            length_frames if pad.duration_s * NS_PER_S > LENGTH_NS else 0,
-            0.5,
-        )
-        for index, pad in enumerate(kit.pads)
+        Cue(sample_ids[str(pad.path)], 0, pad_frames if pad.duration_s * NS_PER_S > PAD_NS else 0, 0.5)
+        for pad in kit.pads
     ]
     hits = [
-        Cue(sample_ids[str(hit.path)], (index + 2) * BEAT_NS, 0, 0.7)
-        for index, hit in enumerate(kit.hits)
-        if (index + 2) * BEAT_NS < LENGTH_NS
+        Cue(sample_ids[str(hit.path)], (1 + index // TOGETHER) * BEAT_NS, 0, 0.5) for index, hit in enumerate(kit.hits)
     ]
-    return tuple(sorted(pads + hits, key=lambda cue: (cue.at_ns, cue.sample_id)))
+    return tuple(pads + hits)

@@ -22,8 +22,8 @@ SYSTEM_FOLDERS: Final = (
 _SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
 _RATE_HZ: Final = 44_100
 HITS: Final = 12
-PADS: Final = 2
-_HIT_S: Final = (0.15, 1.2)
+PADS: Final = 1
+_HIT_S: Final = (0.7, 2.0)
 _PAD_S: Final = (4.0, 60.0)
 
 
@@ -132,13 +132,15 @@ def _spread(sounds: list[Sound], count: int) -> tuple[Sound, ...]:
 
 
 def synthesise(folder: Path) -> Kit:
-    """Write a drum kit and two pads as WAV files into `folder`. Always the same bytes."""
+    """Write a drum kit and a pad as WAV files into `folder`. Always the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(2008)
     hits = tuple(
-        _write(folder / f"hit-{number:02d}.wav", _hit(number, 0.35 + 0.05 * number, random)) for number in range(HITS)
+        _write(folder / f"hit-{number:02d}.wav", _hit(number, 0.75 + 0.1 * number, random)) for number in range(HITS)
     )
-    pads = tuple(_write(folder / f"pad-{number}.wav", _pad(110.0 * (number + 2), 9.0, random)) for number in range(PADS))
+    pads = tuple(
+        _write(folder / f"pad-{number}.wav", _pad(110.0 * (number + 2), 9.0, random)) for number in range(PADS)
+    )
     return Kit(hits, pads, "synthesised")
 
 

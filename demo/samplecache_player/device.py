@@ -240,7 +240,7 @@ class DeviceOutput(Output):
     def _close(self) -> None:
         self._closing.set()
         # Not a daemon thread: at exit PortAudio's own termination would close the stream under it.
-        closing = threading.Thread(target=self._close_stream, name="DeviceOutput-close")
+        closing = threading.Thread(target=self._close_stream, name="DeviceOutput-close", daemon=False)
         closing.start()
         closing.join(CLOSE_NS / NS_PER_S)
 

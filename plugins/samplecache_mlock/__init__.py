@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from samplecache.strategy import Action, Advice, Advise, Lock, Operation, PrefetchStrategy, Span, View, hookimpl
+from samplecache.strategy import Action, Advice, Advise, Lock, Operation, PrefetchStrategy, Span, Tier, View, hookimpl
 
 
 class LockHead(PrefetchStrategy):
@@ -14,9 +14,7 @@ class LockHead(PrefetchStrategy):
 
     def prepare(self, view: View) -> Iterable[Action]:
         """Lock the head; what the budget leaves over is at least advised."""
-        held_pages = sum(len(span.intersection(view.wanted)) for span in view.held)
-        affordable_pages = held_pages + view.lock_budget_bytes // view.sample.page_bytes
-        cut = min(view.wanted.stop, view.wanted.start + affordable_pages)
+        cut = _end_of_affordable(view)
         head, rest = Span(view.wanted.start, cut), Span(cut, view.wanted.stop)
         actions: list[Action] = []
         if head:
@@ -24,6 +22,16 @@ class LockHead(PrefetchStrategy):
         if rest:
             actions.append(Advise(rest, view.deadline_of(rest.start), Advice.WILLNEED))
         return actions
+
+
+def _end_of_affordable(view: View) -> int:
+    """Return the first page past the head that the budget covers; what anyone has locked already costs nothing."""
+    left_pages = view.lock_budget_bytes // view.sample.page_bytes
+    for page, tier in enumerate(view.residency.tiers, view.wanted.start):
+        left_pages -= tier != Tier.LOCKED
+        if left_pages < 0:
+            return page
+    return view.wanted.stop
 
 
 @hookimpl

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -17,11 +18,12 @@ from samplecache.cache.figures import PageInMeter, Totals
 from samplecache.cache.ingest import Ingest
 from samplecache.cache.playback import Playback
 from samplecache.cache.prefetcher import Order, Prefetch, Prefetcher
-from samplecache.cache.sample import Content, Sample
+from samplecache.cache.sample import Content, Sample, check_tags
 from samplecache.cache.session import MAX_BLOCK_BYTES, PlayOptions, Session, SessionFloor
 from samplecache.cache.store import Lease, Publication, Store
-from samplecache.cache.upload import Declaration, Upload, UploadDesk
-from samplecache.cache.work import WorkQueue
+from samplecache.cache.upload import Declaration, Upload
+from samplecache.cache.upload_desk import UploadDesk
+from samplecache.cache.work import Workers, WorkQueue
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.errors import InvalidError, LimitError, OutOfRangeError
 from samplecache.kernel.ledger import LockLedger, default_lock_budget
@@ -48,7 +50,7 @@ class CacheSettings:
     lock_budget_bytes : int or None
         The most that may be locked, in bytes; None takes RLIMIT_MEMLOCK less a reserve.
     max_samples, max_sessions, max_prefetches, max_uploads : int
-        The most of each at a time.
+        The most of each at a time. A prefetch counts as long as what it has locked is kept for it.
     max_upload_bytes : int
         The largest upload, in bytes.
     max_decoded_bytes : int
@@ -99,10 +101,12 @@ class SampleCache:
     registry : StrategyRegistry, optional
         Strategies; all installed plugins if not given.
     clock : Clock, optional
-        What deadlines are measured on. Must be a real clock: worker threads sleep on it.
+        What deadlines are measured on. Must be a real clock if there are no `workers`: threads sleep on it.
     witness : Witness, optional
         Sleeping threads that tell the machine's stalls from memory's; without one no underrun is put down to
         scheduling. The caller starts and stops it.
+    workers : Workers, optional
+        Who carries prefetches out; ``settings.workers`` threads if not given. The cache closes them.
 
     Raises
     ------
@@ -117,6 +121,7 @@ class SampleCache:
         registry: StrategyRegistry | None = None,
         clock: Clock | None = None,
         witness: Witness | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self.kernel = kernel
         self.settings = settings
@@ -133,7 +138,7 @@ class SampleCache:
         self.totals = Totals()
         self.meter = PageInMeter()
         self.store = Store(kernel, settings.budget_bytes, settings.max_samples)
-        self._work = WorkQueue(settings.workers, self.clock)
+        self._work = WorkQueue(settings.workers, self.clock) if workers is None else workers
         self.uploads = UploadDesk(
             settings.max_uploads,
             settings.max_upload_bytes,
@@ -168,6 +173,7 @@ class SampleCache:
         UnknownStrategyError, InvalidSampleIdError, ConflictError, StoreFullError, LimitError, InvalidError
         """
         self.registry.check(declaration.strategy)
+        check_tags(declaration.tags)
         raw = declaration.raw_format
         if raw is not None:
             raw.bytes_to_frames(declaration.total_bytes)
@@ -176,13 +182,16 @@ class SampleCache:
         return self.uploads.open(declaration)
 
     def finish_upload(self, upload: Upload) -> Publication:
-        """Verify, decode and publish. Blocks on the decoder, and may fault. On any error the store is as it was.
+        """Verify, decode and publish; the upload is done then. Blocks on the decoder, and may fault. On any error the
+        store is as it was.
 
         Raises
         ------
         UploadIncompleteError, ChecksumError, AudioError, DecodedTooLargeError, StoreFullError, MappingError, ...
         """
-        publication = self._ingest.ingest(upload.declaration, upload.verify())
+        with upload.verified() as fd:
+            publication = self._ingest.ingest(upload.declaration, fd)
+        self.uploads.close(upload, done=True)
         for sample_id, freed_bytes in publication.evicted:
             self.events.publish(Evicted(self.clock.now_ns(), sample_id, freed_bytes))
         return publication
@@ -224,7 +233,7 @@ class SampleCache:
             binding = self._bind(lease.sample, strategy)
             holder = f"prefetch-{next(self._numbers)}"
             with self._lock:
-                if len(self._prefetches) >= self.settings.max_prefetches:
+                if len(self._prefetches) + sum(map(len, self._holds.values())) >= self.settings.max_prefetches:
                     raise _limit_error("prefetches", self.settings.max_prefetches)
                 order = Order(lease.sample, wanted, binding, deadline_ns, holder)
                 prefetch = self._prefetcher.prefetch(order, lambda ended: self._prefetch_ended(ended, lease, hold_ns))
@@ -238,10 +247,18 @@ class SampleCache:
     def _prefetch_ended(self, prefetch: Prefetch, lease: Lease, hold_ns: int) -> None:
         order, progress = prefetch.order, prefetch.progress
         hold = _Hold(order, lease)
+        # A cancelled one may end on the event loop, where nothing may block: a worker gives its locks up. What has
+        # locked nothing is not worth keeping: its lease would only keep the sample from being evicted.
+        keep_ns = hold_ns if not prefetch.cancelled and self._prefetcher.holds(order) else 0
         with self._lock:
             self._prefetches.discard(prefetch)
-            self._holds.setdefault(lease.content, []).append(hold)
-        self._call_later(lambda: self._expire(hold), 0 if prefetch.cancelled else hold_ns)
+            player = next((session for session in self._sessions if session.sample.content is lease.content), None)
+            if player is None or not keep_ns:
+                self._holds.setdefault(lease.content, []).append(hold)
+            else:
+                # Playing began before the prefetch had ended: the session takes the locks over all the same.
+                self._sessions[player].append(hold)
+        self._call_later(lambda: self._expire(hold), keep_ns)
         self.totals.add_prefetch(order.binding.strategy.name, progress.pages_needed, progress.pages_in)
         self.events.publish(
             PrefetchDone(
@@ -268,8 +285,10 @@ class SampleCache:
         self._give_up(hold)
 
     def _give_up(self, hold: _Hold) -> None:
-        self._prefetcher.release(hold.order)
-        hold.lease.release()
+        try:
+            self._prefetcher.release(hold.order)
+        finally:
+            hold.lease.release()
 
     # --- playback ---
 
@@ -305,7 +324,7 @@ class SampleCache:
                 session_id = f"session-{next(self._numbers)}"
                 session = Session(session_id, lease, binding, playback, converter, self._floor, self._session_closed)
                 self._sessions[session] = self._holds.pop(lease.content, [])
-                lease.content.playing += 1
+                lease.content.players.add(session_id)
         except BaseException:
             lease.release()
             raise
@@ -316,9 +335,10 @@ class SampleCache:
     def _session_closed(self, session: Session) -> None:
         with self._lock:
             holds = self._sessions.pop(session, [])
-            session.sample.content.playing -= 1
-        for hold in holds:
-            self._give_up(hold)
+            session.sample.content.players.discard(session.session_id)
+        with ExitStack() as every_one:
+            for hold in holds:
+                every_one.callback(self._give_up, hold)
 
     # --- samples ---
 
@@ -379,7 +399,9 @@ class SampleCache:
 
     def close(self) -> None:
         """Stop workers, end the decoder, unmap everything. Blocks. Sessions must have been closed before."""
-        for prefetch in tuple(self._prefetches):
+        with self._lock:
+            prefetches = tuple(self._prefetches)
+        for prefetch in prefetches:
             prefetch.cancel()
         self._work.close()
         self._decoder.close()

@@ -69,8 +69,8 @@ class ActionExecutor:
         return ""
 
     def _evict(self, holder: str, content: Content, action: Action) -> str:
-        if content.leases > 1:
-            return "Another session is using the sample, so it was not evicted. Evict it when that has ended."
+        if content.players - {holder}:
+            return "Another session is playing the sample, so it was not evicted. Evict it when that has ended."
         region: Region = content.region
         self._kernel.evict(region, action.span, EVICT_TIMEOUT_NS)
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import FaultCounts
@@ -91,9 +91,12 @@ class Totals:
             totals.pages_brought_in += brought_in
 
     def snapshot(self) -> dict[str, StrategyTotals]:
-        """Return the sums by strategy, sorted by name. They go on changing; read them at once."""
+        """Return a copy of the sums by strategy, sorted by name."""
         with self._lock:
-            return dict(sorted(self._by_strategy.items()))
+            return {
+                name: replace(totals, late_by_cause=totals.late_by_cause.copy())
+                for name, totals in sorted(self._by_strategy.items())
+            }
 
     def _of(self, strategy: str) -> StrategyTotals:
         return self._by_strategy.setdefault(strategy, StrategyTotals())

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Final
 
 from samplecache.audio.decode import Decoder
-from samplecache.audio.format import AudioFormat
+from samplecache.audio.format import AudioFormat, check_raw
 from samplecache.cache.store import Publication, Store
 from samplecache.cache.upload import Declaration
-from samplecache.errors import DecodedTooLargeError
+from samplecache.errors import ChecksumError, DecodedTooLargeError
 from samplecache.kernel.port import Kernel, Region
 
 _PIECE_BYTES: Final = 1 << 20
@@ -49,6 +49,8 @@ class Ingest:
         Raises
         ------
         AudioError, DecodedTooLargeError, InvalidFormatError, StoreFullError, ConflictError, MappingError, ...
+        ChecksumError
+            Raw PCM arrived in memory otherwise than it was declared.
         """
         if declaration.raw_format is not None:
             return self._ingest_raw(declaration, declaration.raw_format, fd)
@@ -62,9 +64,15 @@ class Ingest:
                 return self._publish(declaration, region, info.format, frames, sha256, f"{info.container} {info.codec}")
 
     def _ingest_raw(self, declaration: Declaration, audio: AudioFormat, fd: int) -> Publication:
-        frames = audio.bytes_to_frames(declaration.total_bytes)
+        frames = check_raw(audio, declaration.total_bytes)
         with self._region(declaration, declaration.total_bytes) as region:
             sha256 = self._receive(region, fd, declaration.total_bytes)
+            if sha256 != declaration.sha256:
+                raise ChecksumError(
+                    f"what came back from the spool has the SHA-256 {sha256.hex()}, declared was "
+                    f"{declaration.sha256.hex()}",
+                    remedy="Upload again, and check the disk that spool_dir is on",
+                )
             return self._publish(declaration, region, audio, frames, sha256, "raw")
 
     def _publish(

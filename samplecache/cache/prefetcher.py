@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
+
+import structlog
 
 from samplecache.cache.executor import ActionExecutor
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.sample import Sample
-from samplecache.cache.work import WorkQueue
+from samplecache.cache.work import Work, Workers
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError, StrategyError
 from samplecache.kernel.ledger import LockLedger
-from samplecache.kernel.port import Capabilities, Kernel, Span, Tier
+from samplecache.kernel.port import Capabilities, Kernel, Residency, Span, Tier
 from samplecache.strategy.actions import Action
 from samplecache.strategy.base import PrefetchStrategy
 from samplecache.strategy.registry import Binding, StrategyRegistry
@@ -32,6 +34,8 @@ POLL_DUTY: Final = 20
 
 GIVE_UP_NS: Final = NS_PER_S
 """A prefetch whose actions are done ends when no page has arrived for so long: reclaim is taking them back."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Moment(enum.Enum):
@@ -125,7 +129,7 @@ class Prefetch:
         self._actions_left = 0
         self._ended = threading.Event()
         self._listeners: list[Callable[[], object]] = []
-        self._ended_ns = 0
+        self._ended_ns: int | None = None
         self._began_ns = prefetcher.clock.now_ns()
         self._last_arrival_ns = self._began_ns
         self._missing: tuple[Span, ...] = ()
@@ -135,15 +139,15 @@ class Prefetch:
     @property
     def progress(self) -> Progress:
         """How far it had come at the last look, some milliseconds ago. Never blocks."""
-        done = self._ended.is_set()
-        until_ns = self._ended_ns if done else self._prefetcher.clock.now_ns()
-        return Progress(self._needed, self._in, until_ns - self._began_ns, done)
+        ended_ns = self._ended_ns
+        until_ns = self._prefetcher.clock.now_ns() if ended_ns is None else ended_ns
+        return Progress(self._needed, self._in, until_ns - self._began_ns, self._ended.is_set())
 
     @property
     def in_time(self) -> bool:
         """Whether it ended before its deadline, or had none."""
-        deadline_ns = self.order.deadline_ns
-        return deadline_ns is None or (self._ended.is_set() and self._ended_ns <= deadline_ns)
+        deadline_ns, ended_ns = self.order.deadline_ns, self._ended_ns
+        return deadline_ns is None or (ended_ns is not None and ended_ns <= deadline_ns)
 
     @property
     def cancelled(self) -> bool:
@@ -172,19 +176,23 @@ class Prefetch:
 
     # --- on worker threads ---
 
-    def _submit(self, piece: Callable[[], None], deadline_ns: int | None) -> None:
+    def _submit(self, piece: Work, deadline_ns: int | None) -> None:
         self._prefetcher.submit(lambda: self._do(piece), deadline_ns)
 
-    def _do(self, piece: Callable[[], None]) -> None:
+    def _do(self, piece: Work) -> Iterator[None]:
         """Do a piece of the work unless all is over. While a piece is being done, the end is not reported: whoever
-        hears of the end may unmap the memory.
+        hears of the end may unmap the memory. A piece that fails is the last: locks and a lease wait for the end.
         """
         with self._lock:
             if self._state is not _State.RUNNING:
                 return
             self._at_work += 1
         try:
-            piece()
+            yield from piece() or ()
+        except Exception as error:
+            _log.exception("prefetch_failed", sample=self.order.sample.sample_id)
+            self._fall_short(f"the prefetch failed: {error!r}. Look into the log, and report it.")
+            self._end(_State.DONE)
         finally:
             with self._lock:
                 self._at_work -= 1
@@ -197,7 +205,7 @@ class Prefetch:
         self._missing = tuple(residency.spans_in(Tier.SWAPPED))
         self._needed = sum(map(len, self._missing))
         try:
-            actions = self._prefetcher.decide(self.order)
+            actions = self._prefetcher.decide(self.order, residency)
         except StrategyError as error:
             self._fall_short(str(error))
             actions = ()
@@ -212,10 +220,11 @@ class Prefetch:
     def _submit_action(self, action: Action) -> None:
         self._submit(lambda: self._do_chunk(action), action.deadline_ns)
 
-    def _do_chunk(self, action: Action) -> None:
+    def _do_chunk(self, action: Action) -> Iterator[None]:
         """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
         head = next(action.span.chunks(CHUNK_PAGES), action.span)
         short = self._prefetcher.execute(self.order, replace(action, span=head))
+        yield
         if short:
             self._fall_short(short)
         elif head.stop < action.span.stop:
@@ -264,9 +273,10 @@ class Prefetch:
             self._report()
 
     def _report(self) -> None:
-        if self._in:
-            page_bytes = self._prefetcher.kernel.page_bytes
-            self._prefetcher.meter.record_prefetch(self._in * page_bytes, self._ended_ns - self._began_ns)
+        progress = self.progress
+        self._prefetcher.meter.record_prefetch(
+            progress.pages_in * self._prefetcher.kernel.page_bytes, progress.elapsed_ns
+        )
         try:
             self._on_end(self)
         finally:
@@ -278,8 +288,8 @@ class Prefetch:
 
 
 class Prefetcher:
-    """What all prefetches share: the kernel, the workers, the plugins. Any thread; no method of it blocks or faults
-    except :meth:`decide` and :meth:`execute`, which workers call.
+    """What all prefetches share: the kernel, the workers, the plugins. Any thread; what blocks or
+    faults says so, and only workers call it.
 
     Parameters
     ----------
@@ -289,8 +299,8 @@ class Prefetcher:
         Who holds which pages locked.
     registry : StrategyRegistry
         Runs strategies so that they can do no harm.
-    work : WorkQueue
-        The worker threads.
+    work : Workers
+        Who carries prefetches out.
     clock : Clock
         What deadlines are measured on.
     meter : PageInMeter
@@ -306,7 +316,7 @@ class Prefetcher:
         kernel: Kernel,
         ledger: LockLedger,
         registry: StrategyRegistry,
-        work: WorkQueue,
+        work: Workers,
         clock: Clock,
         meter: PageInMeter,
         capabilities: Capabilities,
@@ -330,32 +340,34 @@ class Prefetcher:
         """
         return Prefetch(self, order, on_end)
 
-    def submit(self, work: Callable[[], None], deadline_ns: int | None) -> None:
+    def submit(self, work: Work, deadline_ns: int | None) -> None:
         """Have `work` done by a worker; without a deadline, as if it were due now."""
         self._work.submit(work, self.clock.now_ns() if deadline_ns is None else deadline_ns)
 
-    def decide(self, order: Order) -> tuple[Action, ...]:
-        """Show the strategy how things are and return what it wants done.
+    def decide(self, order: Order, residency: Residency) -> tuple[Action, ...]:
+        """Show the strategy how things are, the wanted pages being where `residency` says; return what it wants done.
+
+        Blocks while another of its methods is running.
 
         Raises
         ------
         StrategyError
             It failed.
         """
-        content = order.sample.content
-        view = View(
-            now_ns=self.clock.now_ns(),
-            sample=order.sample.view(self.kernel.page_bytes),
-            wanted=order.wanted,
-            deadline_ns=order.deadline_ns,
-            residency=self.kernel.residency(content.region, order.wanted),
-            held=self._ledger.spans(order.holder, content.region),
-            lock_budget_bytes=self._ledger.budget_bytes - self._ledger.locked_bytes,
-            page_in=self.meter.figures,
-            capabilities=self._capabilities,
-        )
         strategy = order.binding.strategy
-        return self._registry.decide(strategy, getattr(strategy, order.moment.name.lower()), view)
+        with order.binding.deciding:
+            view = View(
+                now_ns=self.clock.now_ns(),
+                sample=order.sample.view(self.kernel.page_bytes),
+                wanted=order.wanted,
+                deadline_ns=order.deadline_ns,
+                residency=residency,
+                held=self._ledger.spans(order.holder, order.sample.content.region),
+                lock_budget_bytes=self._ledger.budget_bytes - self._ledger.locked_bytes,
+                page_in=self.meter.figures,
+                capabilities=self._capabilities,
+            )
+            return self._registry.decide(strategy, getattr(strategy, order.moment.name.lower()), view)
 
     def execute(self, order: Order, action: Action) -> str:
         """Do `action` and return what came short of it, or nothing. Blocks and faults."""
@@ -363,6 +375,10 @@ class Prefetcher:
             return self._executor.execute(order.holder, order.sample.content, action)
         except SamplecacheError as error:
             return str(error)
+
+    def holds(self, order: Order) -> bool:
+        """Return whether the order's holder has pages of its sample locked. Blocks while a lock is being taken."""
+        return bool(self._ledger.spans(order.holder, order.sample.content.region))
 
     def release(self, order: Order) -> None:
         """Give up all locks of the order's holder on its sample. Blocks while a lock is being taken."""

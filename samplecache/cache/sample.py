@@ -70,8 +70,8 @@ class Content:
         Ids under which it is stored. Empty once it is replaced or removed.
     leases : int
         Uses under way; while there are any it stays mapped.
-    playing : int
-        Sessions that are playing it.
+    players : set of str
+        Ids of the sessions that are playing it.
     """
 
     region: Region
@@ -82,7 +82,12 @@ class Content:
     charged_bytes: int
     sample_ids: set[str] = field(default_factory=set)
     leases: int = 0
-    playing: int = 0
+    players: set[str] = field(default_factory=set)
+
+    @property
+    def playing(self) -> int:
+        """How many sessions are playing it."""
+        return len(self.players)
 
     @property
     def size_bytes(self) -> int:

@@ -221,9 +221,10 @@ class Session:
         self._meter.record_faults(faults.major, self._clock.now_ns() - began_ns)
         pcm = self.converter.convert(stored)
         ready_ns = self._clock.now_ns()
-        return ReadBlock(
-            block, pcm, Reading(began_ns, ready_ns, faults, self._witness_ns(block.send_ns, ready_ns), client_ns)
-        )
+        # Asking the witness takes a while, and only a late block needs one.
+        late = block.due_ns is not None and ready_ns > block.due_ns
+        witness_ns = self._witness_ns(block.send_ns, ready_ns) if late else 0
+        return ReadBlock(block, pcm, Reading(began_ns, ready_ns, faults, witness_ns, client_ns))
 
     def delivered(self, read: ReadBlock) -> Underrun | None:
         """Account for a block that was read, let the strategy know that playing moved on, and return its underrun."""
@@ -294,6 +295,8 @@ class Session:
 
     def _order(self, moment: Moment) -> None:
         with self._lock:
+            if self._closed:
+                return
             self._running += 1
         # Each prefetch has a lease of its own: it may be at work for a while after it was cancelled.
         lease = self._lease.share()
@@ -322,9 +325,11 @@ class Session:
             self._begin(Moment.FINISH, self._finished)
 
     def _finished(self, prefetch: Prefetch) -> None:
-        self._prefetcher.release(prefetch.order)
-        self._lease.release()
-        self._on_closed(self)
+        try:
+            self._prefetcher.release(prefetch.order)
+        finally:
+            self._lease.release()
+            self._on_closed(self)
 
     def _pages(self, frames: range) -> Span:
         return self._lease.content.pages_of(frames, self._kernel.page_bytes)

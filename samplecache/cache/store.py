@@ -10,7 +10,8 @@ import dataclasses
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -41,14 +42,24 @@ class Publication:
 
 
 class Lease:
-    """A promise that a content stays mapped. A context manager; releasing twice is harmless."""
+    """A promise that a content stays mapped. A context manager; releasing twice is harmless. Any thread.
+
+    Attributes
+    ----------
+    sample : Sample
+        The sample as it was when it was leased.
+    content : Content
+        What stays mapped.
+    held : bool
+        Whether it does still, as far as this lease goes.
+    """
 
     def __init__(self, store: Store, sample: Sample) -> None:
         self.sample = sample
         self.content = sample.content
+        self.held = True
         self._store = store
-        self._held = True
-        store._begin_lease(sample.content)
+        store._begin_lease(self)
 
     def share(self) -> Lease:
         """Return another lease on the same content, even if the sample was replaced meanwhile. Hold this one then."""
@@ -56,9 +67,7 @@ class Lease:
 
     def release(self) -> None:
         """Give it back. The content is unmapped if it was replaced meanwhile and nobody else uses it."""
-        held, self._held = self._held, False
-        if held:
-            self._store._end_lease(self.content)
+        self._store._end_lease(self)
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +96,7 @@ class Store:
         self.budget_bytes = budget_bytes
         self.max_samples = max_samples
         self._lock = threading.RLock()
+        self._freed: list[Region] = []
         self._samples: dict[str, Sample] = {}
         self._ids: list[str] = []
         # Least recently used first. Also holds contents that are replaced but still played: they are charged too.
@@ -208,7 +218,7 @@ class Store:
         """
         check_sample_id(sample_id)
         check_tags(tags := tuple(tags))
-        with self._lock:
+        with self._changing():
             self._check_id(sample_id, replace=replace)
             key = (audio, sha256)
             content = self._contents.get(key)
@@ -217,12 +227,14 @@ class Store:
             if content is None:
                 charged_bytes = region.pages * self._kernel.page_bytes
                 victims = self._victims(charged_bytes, self._leaving(sample_id))
+                if sample_id in self._samples:
+                    self._unbind(self._samples[sample_id])
                 evicted = tuple(pair for victim in victims for pair in self._evict(victim))
                 content = Content(region, audio, frames, sha256, source, charged_bytes)
                 self._contents[key] = content
                 self._used_bytes += charged_bytes
             else:
-                self._kernel.unmap(region)
+                self._freed.append(region)
                 self._contents.move_to_end(key)
             sample = Sample(sample_id, content, tags, pinned, strategy, created_unix_ns)
             content.sample_ids.add(sample_id)
@@ -263,7 +275,7 @@ class Store:
         ------
         InvalidSampleIdError, SampleNotFoundError
         """
-        with self._lock:
+        with self._changing():
             self._unbind(self.get(sample_id))
 
     def clear(self) -> None:
@@ -278,6 +290,15 @@ class Store:
             self._used_bytes = 0
 
     # --- inside, under the lock ---
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the lock; unmap what has become free after it is let go: that takes long, and an event loop may wait."""
+        with self._lock:
+            yield
+            freed, self._freed = self._freed, []
+        for region in freed:
+            self._kernel.unmap(region)
 
     def _round_up(self, length_bytes: int) -> int:
         return -(-length_bytes // self._kernel.page_bytes) * self._kernel.page_bytes
@@ -358,17 +379,19 @@ class Store:
             self._orphans.add(content)
             self._free_if_unused(content)
 
-    def _begin_lease(self, content: Content) -> None:
+    def _begin_lease(self, lease: Lease) -> None:
         with self._lock:
-            content.leases += 1
+            lease.content.leases += 1
 
-    def _end_lease(self, content: Content) -> None:
-        with self._lock:
-            content.leases -= 1
-            self._free_if_unused(content)
+    def _end_lease(self, lease: Lease) -> None:
+        with self._changing():
+            if lease.held:
+                lease.held = False
+                lease.content.leases -= 1
+                self._free_if_unused(lease.content)
 
     def _free_if_unused(self, content: Content) -> None:
         if content in self._orphans and content.leases == 0:
             self._orphans.remove(content)
             self._used_bytes -= content.charged_bytes
-            self._kernel.unmap(content.region)
+            self._freed.append(content.region)

@@ -1,13 +1,13 @@
-"""Worker threads that do the piece of work with the nearest deadline first, or at a given time."""
+"""What is to be done, nearest deadline first or at a given time, and the worker threads that do it."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -15,11 +15,63 @@ from samplecache.clock import NS_PER_S, Clock
 
 _log = structlog.get_logger(__name__)
 
-Work = Callable[[], None]
+Work = Callable[[], Iterable[None] | None]
+"""A piece of work. Where it yields, what it asked of the kernel may be going on still: calls of a worker thread block, so
+that it goes straight on, while a worker in virtual time waits.
+"""
+
+
+class Workers(Protocol):
+    """Those who do work: threads, or virtual ones."""
+
+    def submit(self, work: Work, deadline_ns: int) -> None:
+        """Have `work` done as soon as nothing with an earlier deadline is waiting. Never blocks."""
+
+    def call_at(self, work: Work, time_ns: int) -> None:
+        """Have `work` done at `time_ns`, ahead of any deadline after that. Never blocks."""
+
+    def close(self) -> None:
+        """Forget all work that has not begun and wait for what has. Blocks."""
+
+
+class Agenda:
+    """Work that waits, in two heaps: what is ready, by deadline, and what is not yet, by time. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._ready: list[tuple[int, int, Work]] = []
+        self._later: list[tuple[int, int, Work]] = []
+        self._order = itertools.count()
+
+    def __bool__(self) -> bool:
+        return bool(self._ready or self._later)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the first work that is not ready yet will be; None if there is none."""
+        return self._later[0][0] if self._later else None
+
+    def submit(self, work: Work, deadline_ns: int) -> None:
+        """Put in work that is ready. Of equal deadlines the first to come is the first to go."""
+        heapq.heappush(self._ready, (deadline_ns, next(self._order), work))
+
+    def call_at(self, work: Work, time_ns: int) -> None:
+        """Put in work that will be ready, and due, at `time_ns`."""
+        heapq.heappush(self._later, (time_ns, next(self._order), work))
+
+    def take(self, now_ns: int) -> Work | None:
+        """Take out what is to be done first, if anything is ready."""
+        while self._later and self._later[0][0] <= now_ns:
+            heapq.heappush(self._ready, heapq.heappop(self._later))
+        return heapq.heappop(self._ready)[2] if self._ready else None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._ready.clear()
+        self._later.clear()
 
 
 class WorkQueue:
-    """A few daemon threads over two heaps: work that is ready, by deadline, and work that is not yet, by time.
+    """A few daemon threads over an agenda.
 
     A piece of work should be small (a chunk of pages), and submit what is left of it anew: so a nearer deadline that
     arrives meanwhile goes first, whoever's it is.
@@ -35,9 +87,7 @@ class WorkQueue:
     def __init__(self, threads: int, clock: Clock) -> None:
         self._clock = clock
         self._changed = threading.Condition()
-        self._ready: list[tuple[int, int, Work]] = []
-        self._later: list[tuple[int, int, Work]] = []
-        self._order = itertools.count()
+        self._agenda = Agenda()
         self._closed = False
         self._threads = [
             threading.Thread(target=self._run, name=f"samplecache-worker-{index}", daemon=True)
@@ -50,22 +100,21 @@ class WorkQueue:
         """Have `work` done by a worker as soon as nothing with an earlier deadline is waiting. Never blocks."""
         with self._changed:
             if not self._closed:
-                heapq.heappush(self._ready, (deadline_ns, next(self._order), work))
+                self._agenda.submit(work, deadline_ns)
                 self._changed.notify()
 
     def call_at(self, work: Work, time_ns: int) -> None:
         """Have `work` done at `time_ns`, ahead of any deadline after that. Never blocks."""
         with self._changed:
             if not self._closed:
-                heapq.heappush(self._later, (time_ns, next(self._order), work))
+                self._agenda.call_at(work, time_ns)
                 self._changed.notify()
 
     def close(self) -> None:
         """Forget all work that has not begun and wait for what has. Blocks."""
         with self._changed:
             self._closed = True
-            self._ready.clear()
-            self._later.clear()
+            self._agenda.clear()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
@@ -81,7 +130,8 @@ class WorkQueue:
     def _run(self) -> None:
         while (work := self._next()) is not None:
             try:
-                work()
+                for _ in work() or ():
+                    pass
             except Exception:
                 # A worker that dies would silently halve the service; what failed is in the log.
                 _log.exception("work_failed")
@@ -90,10 +140,11 @@ class WorkQueue:
         with self._changed:
             while not self._closed:
                 now_ns = self._clock.now_ns()
-                while self._later and self._later[0][0] <= now_ns:
-                    heapq.heappush(self._ready, heapq.heappop(self._later))
-                if self._ready:
-                    return heapq.heappop(self._ready)[2]
-                wait_s = (self._later[0][0] - now_ns) / NS_PER_S if self._later else None
-                self._changed.wait(wait_s)
+                if (work := self._agenda.take(now_ns)) is not None:
+                    if self._agenda:
+                        # Someone idle may not have heard of the rest: what was told us is now ours to pass on.
+                        self._changed.notify()
+                    return work
+                next_ns = self._agenda.next_ns
+                self._changed.wait(None if next_ns is None else (next_ns - now_ns) / NS_PER_S)
             return None

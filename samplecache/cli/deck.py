@@ -119,7 +119,7 @@ class Deck:
     @property
     def finished(self) -> bool:
         """Whether all has been heard, but for the output's own latency, or the session has failed."""
-        if self.paused or self._feeder is None or self._feeder.is_alive():
+        if self.paused or self._feeding:
             return False
         return self._failure is not None or all(voice.finished for voice in self._voices)
 
@@ -151,7 +151,7 @@ class Deck:
         if self._paused_at is not None:
             frame, self._paused_at = self._paused_at, None
             self._open(frame)
-        elif not self.finished:
+        elif self._movable:
             frame = self._window.clamp(self.position_frame)
             self._end_session()
             self._paused_at = frame
@@ -161,9 +161,9 @@ class Deck:
         frame = self._window.clamp(self.position_frame + frames)
         if self._paused_at is not None:
             self._paused_at = frame
-        elif self._feeder is not None and self._feeder.is_alive() and self._stream is not None:
+        elif self._stream is not None and self._feeding:
             self._seek(self._stream, frame)
-        elif self._player.output.paced:  # the server has sent all, but the end has yet to sound
+        elif self._movable:  # the server has sent all, but the end has yet to sound
             self._open(frame)
 
     def stop(self) -> None:
@@ -184,6 +184,16 @@ class Deck:
         if self._failure is not None:
             raise self._failure
         self._player.output.wait(0)
+
+    @property
+    def _feeding(self) -> bool:
+        """Whether the session goes on."""
+        return self._feeder is not None and self._feeder.is_alive()
+
+    @property
+    def _movable(self) -> bool:
+        """Whether it can go on elsewhere: not when an unpaced output, such as a file, has been given the end."""
+        return self._feeding or self._player.output.paced
 
     def _open(self, frame: int | None) -> None:
         self._silence()

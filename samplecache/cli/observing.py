@@ -50,7 +50,7 @@ def strategies(context: typer.Context, as_json: JsonFlag = False) -> None:
         )
         for strategy in response.strategies
     ]
-    columns = ("name", "what it does", "permitted", "useful", "else", "from")
+    columns = ("name", "what it does", "permitted", "useful", "fallback", "from")
     render.print_table(columns, rows, empty="No strategies.")
     for strategy in response.strategies:
         if strategy.why:

@@ -123,7 +123,7 @@ def _prefetched(client: Client, wishes: _Wishes, prefetch_ms: int | None) -> Ite
         strategy=wishes.strategy,
         deadline_ns=prefetch_ms * NS_PER_MS,
     ) as call:
-            thread = threading.Thread(target=_drain, args=(call, ended), name="samplecache-prefetch", daemon=True)
+        thread = threading.Thread(target=_drain, args=(call, ended), name="samplecache-prefetch", daemon=True)
         thread.start()
         ended.wait(prefetch_ms / 1000)
         yield

@@ -140,9 +140,7 @@ def update(
         raise typer.BadParameter("it excludes --tag", param_hint="--no-tags")
     new_tags = () if no_tags else tags
     if pin is None and new_tags is None and strategy is None:
-        raise typer.BadParameter(
-            "nothing to change: give --pin, --unpin, --tag, --no-tags or --strategy", param_hint="update"
-        )
+        raise typer.BadParameter("there is nothing to change. Give --pin, --unpin, --tag, --no-tags or --strategy")
     with connect(context) as client:
         sample = client.update(sample_id, pinned=pin, tags=new_tags, strategy=strategy)
     _print_sample(sample, as_json)
@@ -185,12 +183,19 @@ class _Failures:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self.documents: list[dict[str, str]] = []
+        self.hopeless = False
+        """Whether no server answers, so that the rest would fail likewise."""
 
     def attempt(self, name: str, action: Callable[[_T], _R], thing: _T) -> _R | None:
         """Return what `action` makes of `thing`, or None if it fails."""
+        from samplecache.client import ClientError
+
+        if self.hopeless:
+            return None
         try:
             return action(thing)
         except SamplecacheError as error:
+            self.hopeless = isinstance(error, ClientError) and error.code.name == "UNAVAILABLE"
             self.add(name, error)
         except OSError as error:
             problem = error.strerror or str(error)

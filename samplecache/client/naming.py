@@ -17,7 +17,7 @@ def sample_id_of(path: PurePath) -> str:
     """Return a valid sample id that resembles `path`: lower case, without its suffix, folders joined by dots.
 
     Accents are dropped and whatever else an id cannot hold becomes a hyphen: ``Kits/Große Trömmel 1.wav`` becomes
-    ``kits.gro-e-trommel-1``.
+    ``kits.grosse-trommel-1``.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def sample_id_of(path: PurePath) -> str:
     InvalidSampleIdError
         Nothing of it can be used.
     """
-    plain = unicodedata.normalize("NFKD", ".".join(path.with_suffix("").parts).lower())
+    plain = unicodedata.normalize("NFKD", ".".join((*path.parent.parts, path.stem)).casefold())
     bare = "".join(character for character in plain if not unicodedata.combining(character))
     sample_id = _OTHERS.sub("-", bare).lstrip("._-")[:MAX_ID_CHARACTERS].rstrip("._-")
     if not sample_id:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import select
 import threading
@@ -45,14 +46,17 @@ _NOT_SWAPPED: Final = bytes(flags for flags in range(256) if _TIERS[flags] != Ti
 
 
 class _Region(Region):
-    """A region, its contents, and where the model keeps its pages."""
+    """A region, its contents, and where the model keeps its pages.
+
+    Contents take memory of this machine as far as they have been written: a driver may write pages in the model only.
+    """
 
     __slots__ = ("contents", "model")
 
     def __init__(self, model: SimulatedRegion, page_bytes: int) -> None:
         super().__init__(model.pages)
         self.model = model
-        self.contents = bytearray(model.pages * page_bytes)
+        self.contents = mmap.mmap(-1, model.pages * page_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class SimulatedKernel(Kernel):
@@ -116,18 +120,18 @@ class SimulatedKernel(Kernel):
         with self._lock:
             self.machine.unmap(own.model)
             self._mapped_bytes -= len(own.contents)
-            own.contents = bytearray()
+            own.contents.close()
 
     def write(self, region: Region, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
         """See :meth:`Kernel.write`. Contents change when every page is there, or not at all."""
         own, source = _own(region), memoryview(data).cast("B")
         span = self._span(own, offset_bytes, len(source))
         if source:
-            self._run(self._store(own, span, offset_bytes, source))
+            self._act(self._store(own, span, offset_bytes, source))
 
     def _store(self, region: _Region, span: Span, offset_bytes: int, data: memoryview) -> Generator[int, None, None]:
         zeros = self._zero_pages(region, span, offset_bytes, data)
-        yield from self.machine.write(threading.get_ident(), region.model, span.start, span.stop, zeros)
+        yield from self.machine.write(self._thread(), region.model, span.start, span.stop, zeros)
         region.model.check()
         region.contents[offset_bytes : offset_bytes + len(data)] = data
 
@@ -164,19 +168,19 @@ class SimulatedKernel(Kernel):
     def _load(
         self, region: _Region, span: Span, offset_bytes: int, length_bytes: int
     ) -> Generator[int, None, bytearray]:
-        yield from self.machine.touch(threading.get_ident(), region.model, span.start, span.stop)
+        yield from self.machine.touch(self._thread(), region.model, span.start, span.stop)
         region.model.check()
-        return region.contents[offset_bytes : offset_bytes + length_bytes]
+        return bytearray(region.contents[offset_bytes : offset_bytes + length_bytes])
 
     # --- paging ---
 
     def advise(self, region: Region, span: Span, advice: Advice) -> None:
         """See :meth:`Kernel.advise`."""
-        model, thread = self._checked(region, span), threading.get_ident()
+        model, thread = self._checked(region, span), self._thread()
         if advice is Advice.WILLNEED:
-            self._run(self.machine.willneed(thread, model, span.start, span.stop))
+            self._act(self.machine.willneed(thread, model, span.start, span.stop))
         elif advice is Advice.PAGEOUT:
-            self._run(self.machine.pageout(thread, model, span.start, span.stop))
+            self._act(self.machine.pageout(thread, model, span.start, span.stop))
         else:
             with self._lock:
                 self.machine.cold(thread, model, span.start, span.stop)
@@ -184,17 +188,17 @@ class SimulatedKernel(Kernel):
     def populate(self, region: Region, span: Span) -> None:
         """See :meth:`Kernel.populate`."""
         model = self._checked(region, span)
-        self._run(self.machine.populate(threading.get_ident(), model, span.start, span.stop))
+        self._act(self.machine.populate(self._thread(), model, span.start, span.stop))
 
     def touch(self, region: Region, span: Span) -> None:
         """See :meth:`Kernel.touch`."""
         model = self._checked(region, span)
-        self._run(self.machine.touch(threading.get_ident(), model, span.start, span.stop))
+        self._act(self.machine.touch(self._thread(), model, span.start, span.stop))
 
     def lock(self, region: Region, span: Span) -> None:
         """See :meth:`Kernel.lock`."""
         model = self._checked(region, span)
-        self._run(self.machine.lock(threading.get_ident(), model, span.start, span.stop))
+        self._act(self.machine.lock(self._thread(), model, span.start, span.stop))
 
     def unlock(self, region: Region, span: Span) -> None:
         """See :meth:`Kernel.unlock`."""
@@ -205,7 +209,7 @@ class SimulatedKernel(Kernel):
     def evict(self, region: Region, span: Span, timeout_ns: int) -> int:
         """See :meth:`Kernel.evict`. Gives up before the timeout where nothing more can be written."""
         model = self._checked(region, span)
-        return self._run(self.machine.evict(threading.get_ident(), model, span.start, span.stop, timeout_ns))
+        return self._run(self.machine.evict(self._thread(), model, span.start, span.stop, timeout_ns))
 
     # --- observing ---
 
@@ -224,7 +228,7 @@ class SimulatedKernel(Kernel):
     def thread_faults(self) -> FaultCounts:
         """See :meth:`Kernel.thread_faults`."""
         with self._lock:
-            minor, major = self.machine.thread_faults(threading.get_ident())
+            minor, major = self.machine.thread_faults(self._thread())
         return FaultCounts(minor=minor, major=major)
 
     def swap_counts(self) -> SwapCounts:
@@ -252,7 +256,15 @@ class SimulatedKernel(Kernel):
             lock_limit_bytes=None if options.cap_ipc_lock else options.lock_limit_bytes,
         )
 
-    # --- running the model ---
+    # --- running the model; a kernel for virtual threads has other ways ---
+
+    def _thread(self) -> int:
+        """Return what tells the calling thread from others."""
+        return threading.get_ident()
+
+    def _act(self, operation: Generator[int, None, None]) -> None:
+        """Do for the calling thread what only takes its time."""
+        self._run(operation)
 
     def _run(self, operation: Generator[int, None, _T]) -> _T:
         """Run `operation` on the calling thread: each step under the lock, each sleep without it."""

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from samplecache.errors import ConfigurationError
+from samplecache.errors import ConfigurationError, UnauthenticatedError
 from samplecache.service.base import Handler
 
 
@@ -23,10 +23,14 @@ def read_token(path: Path) -> str:
         The file cannot be read or is empty.
     """
     try:
-        token = path.read_text().strip()
+        token = path.read_text(encoding="ascii").strip().partition("\n")[0].strip()
     except OSError as error:
         raise ConfigurationError(
             f"the token file cannot be read: {error.strerror}", remedy="Make it readable for the server", file=path
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            "the token has characters that cannot travel in a header", remedy="Use ASCII only", file=path
         ) from error
     if not token:
         raise ConfigurationError("the token file is empty", remedy="Write a long random token into it", file=path)
@@ -34,7 +38,9 @@ def read_token(path: Path) -> str:
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Answers UNAUTHENTICATED to calls without ``authorization: Bearer TOKEN``. Health checks need none.
+    """Refuses calls without ``authorization: Bearer TOKEN``. Health checks need none.
+
+    To stand behind :class:`samplecache.service.status.StatusInterceptor`, which makes a status of the refusal.
 
     Parameters
     ----------
@@ -61,13 +67,16 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _refusal(handler: Handler) -> Handler:
-    message = "the call carries no valid token. Send 'authorization: Bearer TOKEN' with the server's token."
+    error = UnauthenticatedError(
+        "the call carries no valid token",
+        remedy="Send 'authorization: Bearer TOKEN' with the server's token: --token or SAMPLECACHE_TOKEN",
+    )
 
-    async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
+    async def unary(request: Any, context: Any) -> Any:
+        raise error
 
-    async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
+    async def stream(request: Any, context: Any) -> Any:
+        raise error
         yield None  # makes this a generator, as the handler that it replaces is one
 
     if handler is None:

@@ -37,8 +37,16 @@ class Handlers:
         self._blockers = ThreadPoolExecutor(blockers, "samplecache-blocker")
 
     async def blocking(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Run what blocks on a thread of its own and wait for it without blocking the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._blockers, lambda: function(*args, **kwargs))
+        """Run what blocks on a thread of its own and wait for it without blocking the loop.
+
+        A cancelled call waits too: a thread cannot be stopped, and what it works on must not be given up under it.
+        """
+        work = asyncio.get_running_loop().run_in_executor(self._blockers, lambda: function(*args, **kwargs))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
 
     async def reading(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run a read that may fault on a reader thread: those are kept apart, so that no upload delays a stream."""

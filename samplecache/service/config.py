@@ -51,7 +51,9 @@ class ServerConfig(BaseSettings):
     max_uploads: int = Field(16, ge=1, description="The most uploads at a time, resumable ones included.")
     max_upload: ByteSize = Field(ByteSize(256 << 20), description="The largest upload.")
     max_decoded: ByteSize = Field(ByteSize(512 << 20), description="The largest sample once decoded.")
-    upload_ttl_s: float = Field(60.0, gt=0, description="How long an interrupted resumable upload is kept.")
+    upload_ttl_s: float = Field(
+        60.0, gt=0, allow_inf_nan=False, description="How long an interrupted resumable upload is kept."
+    )
     workers: int = Field(4, ge=1, le=64, description="Threads that carry out prefetches.")
     readers: int = Field(16, ge=1, le=256, description="Threads that read blocks whose pages are not in RAM.")
     default_strategy: str = Field("", description="Strategy for requests and samples that name none.")
@@ -60,13 +62,15 @@ class ServerConfig(BaseSettings):
     token_file: Path | None = Field(None, description="File with the token that clients must send.")
     tls_cert: Path | None = Field(None, description="PEM certificate chain; needs tls_key.")
     tls_key: Path | None = Field(None, description="PEM private key; needs tls_cert.")
-    grace_s: float = Field(10.0, ge=0, description="How long streams may play on after SIGTERM or SIGINT.")
+    grace_s: float = Field(
+        10.0, ge=0, allow_inf_nan=False, description="How long streams may play on after SIGTERM or SIGINT."
+    )
 
     @field_validator("listen", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         # In the environment several addresses are one string.
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from samplecache.errors import ConfigurationError
 from samplecache.v1 import playback_pb2
 from samplecache.v1 import samplecache_pb2 as pb
 
@@ -103,8 +104,21 @@ class Metrics:
         self._calls.labels(method.rpartition("/")[2], code).observe(elapsed_s)
 
     def listen(self, port: int) -> int:
-        """Serve ``/metrics`` on localhost and return the port."""
-        self._server, _ = start_http_server(port, addr="127.0.0.1", registry=self._registry)
+        """Serve ``/metrics`` on localhost and return the port.
+
+        Raises
+        ------
+        ConfigurationError
+            The port is taken, or not ours to take.
+        """
+        try:
+            self._server, _ = start_http_server(port, addr="127.0.0.1", registry=self._registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"metrics cannot be served on port {port}: {error.strerror}",
+                remedy="Set metrics_port to a free port, or to 0 to have one picked",
+                port=port,
+            ) from error
         return int(self._server.server_port)
 
     def close(self) -> None:

@@ -7,6 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
+from samplecache.cache import SampleCache
+from samplecache.clock import Clock
+from samplecache.errors import UnavailableError
 from samplecache.kernel.port import Capabilities, Operation
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers
@@ -21,7 +24,10 @@ _WATCH_QUEUE: Final = 1024
 class ObservingHandlers(Handlers):
     """ListStrategies, GetCapabilities, GetStats, WatchEvents."""
 
-    start_unix_ns = time.time_ns()
+    def __init__(self, cache: SampleCache, readers: int) -> None:
+        super().__init__(cache, readers)
+        self._start_unix_ns = time.time_ns()
+        self._watchers: set[_Watcher] = set()
 
     async def ListStrategies(self, request: pb.ListStrategiesRequest, context: Context) -> pb.ListStrategiesResponse:
         """List strategies; see the contract."""
@@ -65,7 +71,7 @@ class ObservingHandlers(Handlers):
         swap = cache.kernel.swap_counts()
         response = pb.GetStatsResponse(
             kernel=cache.capabilities.kernel,
-            start_time=translate.timestamp(self.start_unix_ns),
+            start_time=translate.timestamp(self._start_unix_ns),
             samples=len(cache.store),
             contents=cache.store.content_count,
             used_bytes=cache.store.used_bytes,
@@ -91,30 +97,48 @@ class ObservingHandlers(Handlers):
         self, request: pb.WatchEventsRequest, context: Context
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Stream events; see the contract."""
-        kinds, sample_id = set(request.kinds), request.sample_id
-        watcher = _Watcher()
+        clock = self.cache.clock
+        watcher = _Watcher(clock, frozenset(request.kinds), request.sample_id)
         stop = self.cache.events.listen(watcher.hear)
+        self._watchers.add(watcher)
         try:
-            now_ns = self.cache.clock.now_ns()
+            now_ns = clock.now_ns()
             yield pb.WatchEventsResponse(time=translate.wall_clock(now_ns, now_ns), started=pb.WatchStarted())
-            lost = 0
-            while True:
-                event = await watcher.queue.get()
-                kind, message = translate.event(event, self.cache.clock.now_ns())
-                if (kinds and kind not in kinds) or (sample_id and getattr(event, "sample_id", "") != sample_id):
-                    continue
-                message.lost, lost = watcher.lost - lost, watcher.lost
+            while (message := await watcher.queue.get()) is not None:
                 yield message
+            raise UnavailableError(
+                "the server is stopping", remedy="Watch elsewhere, or again when it is back", reason="SERVER_STOPPING"
+            )
         finally:
+            self._watchers.remove(watcher)
             stop()
+
+    def end_watches(self) -> None:
+        """End all streams of events: they would never end by themselves, and so hold up a server that stops."""
+        for watcher in self._watchers:
+            watcher.queue.put_nowait(None)
 
 
 class _Watcher:
-    """A bounded queue between the threads on which events happen and the loop."""
+    """A bounded queue of wanted events between the threads on which they happen and the loop; None ends it.
 
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Event] = asyncio.Queue(_WATCH_QUEUE)
-        self.lost = 0
+    Parameters
+    ----------
+    clock : Clock
+        The cache's.
+    kinds : frozenset of int
+        Wanted kinds of event; all if empty.
+    sample_id : str
+        The wanted sample; all if empty.
+    """
+
+    def __init__(self, clock: Clock, kinds: frozenset[int], sample_id: str) -> None:
+        # Bounded by hand: an end must find room however full it is.
+        self.queue: asyncio.Queue[pb.WatchEventsResponse | None] = asyncio.Queue()
+        self._clock = clock
+        self._kinds = kinds
+        self._sample_id = sample_id
+        self._lost = 0
         self._loop = asyncio.get_running_loop()
 
     def hear(self, event: Event) -> None:
@@ -122,10 +146,16 @@ class _Watcher:
         self._loop.call_soon_threadsafe(self._put, event)
 
     def _put(self, event: Event) -> None:
-        try:
-            self.queue.put_nowait(event)
-        except asyncio.QueueFull:
-            self.lost += 1
+        kind, message = translate.event(event, self._clock.now_ns())
+        if self._kinds and kind not in self._kinds:
+            return
+        if self._sample_id and getattr(event, "sample_id", "") != self._sample_id:
+            return
+        if self.queue.qsize() >= _WATCH_QUEUE:
+            self._lost += 1
+            return
+        message.lost, self._lost = self._lost, 0
+        self.queue.put_nowait(message)
 
 
 def _strategy(registration: Registration, capabilities: Capabilities) -> pb.Strategy:

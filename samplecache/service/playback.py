@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -18,6 +17,8 @@ from samplecache.v1 import samplecache_pb2 as pb
 
 _PROGRESS_S: Final = 0.1
 _DEFAULT_HOLD_NS: Final = 10 * NS_PER_S
+_COMMAND_QUEUE: Final = 64
+"""Commands taken off the wire before they are obeyed; a client that sends faster waits, by HTTP/2 flow control."""
 
 
 class _Commands:
@@ -25,7 +26,7 @@ class _Commands:
 
     def __init__(self, requests: AsyncIterator[playback_pb2.PlayRequest]) -> None:
         self._requests = requests
-        self._waiting: deque[playback_pb2.PlayRequest] = deque()
+        self._waiting: asyncio.Queue[playback_pb2.PlayRequest] = asyncio.Queue(_COMMAND_QUEUE)
         self._alarm = asyncio.Event()
         self._failure: BaseException | None = None
         self._reader = asyncio.create_task(self._read())
@@ -33,7 +34,7 @@ class _Commands:
     async def _read(self) -> None:
         try:
             async for request in self._requests:
-                self._waiting.append(request)
+                await self._waiting.put(request)
                 self._alarm.set()
         except Exception as error:  # kept for the session: this task has nobody to raise to
             self._failure = error
@@ -43,11 +44,11 @@ class _Commands:
         """Return the next command, or None."""
         if self._failure is not None:
             raise self._failure
-        return self._waiting.popleft() if self._waiting else None
+        return None if self._waiting.empty() else self._waiting.get_nowait()
 
     async def sleep_until(self, time_s: float) -> None:
         """Sleep until `time_s` of the loop's clock or until a command arrives."""
-        if self._waiting or self._failure is not None:
+        if not self._waiting.empty() or self._failure is not None:
             return
         self._alarm.clear()
         timer = asyncio.get_running_loop().call_at(time_s, self._alarm.set)

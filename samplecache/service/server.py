@@ -99,19 +99,28 @@ class Server:
         self.metrics_address = ""
 
     async def start(self) -> None:
-        """Open the cache and listen.
+        """Open the cache and listen. On any error, nothing stays open.
 
         Raises
         ------
         ConfigurationError
             An address cannot be listened on, or a file is missing.
+        UnknownStrategyError
+            Nobody registered the default strategy.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
         config = self._config
         self.witness = self._stack.enter_context(Witness())
         self.cache = self._stack.enter_context(
             SampleCache(make_kernel(config), config.cache_settings(), witness=self.witness)
         )
-        servicer = Servicer(self.cache, config.readers)
+        self._servicer = servicer = Servicer(self.cache, config.readers)
         self._stack.callback(servicer.close)
         self.metrics = Metrics(servicer.stats)
         self._stack.callback(self.metrics.close)
@@ -134,6 +143,7 @@ class Server:
     async def stop(self) -> None:
         """Refuse new calls, let streams play on for ``grace_s``, then end everything."""
         await self._health.enter_graceful_shutdown()
+        self._servicer.end_watches()
         await self._server.stop(self._config.grace_s)
         await self._stack.aclose()
 
@@ -190,11 +200,7 @@ def _is_alive(path: Path) -> bool:
 
 async def _serve(config: ServerConfig, ready: Callable[[Server], Any]) -> None:
     server = Server(config)
-    try:
-        await server.start()
-    except BaseException:
-        await server._stack.aclose()
-        raise
+    await server.start()
     ready(server)
     await server.run()
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Final, NoReturn, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 import grpc
 import grpc.aio
 import structlog
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -20,7 +21,8 @@ from samplecache.service.base import Handler
 
 DOMAIN: Final = "samplecache.v1"
 _MAX_DETAIL_CHARACTERS: Final = 256
-"""Details travel in metadata, of which clients accept 8 KiB."""
+"""Details, message and remedy travel in metadata, of which clients accept 8 KiB, and may quote the client."""
+_STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _log = structlog.get_logger(__name__)
 
 Observe: TypeAlias = Callable[[str, str, float], None]
@@ -34,6 +36,7 @@ _CODES: Final[dict[type[errors.SamplecacheError], int]] = {
     errors.StateError: code_pb2.FAILED_PRECONDITION,
     errors.ExhaustedError: code_pb2.RESOURCE_EXHAUSTED,
     errors.NotPermittedError: code_pb2.FAILED_PRECONDITION,
+    errors.UnauthenticatedError: code_pb2.UNAUTHENTICATED,
     errors.UnavailableError: code_pb2.UNAVAILABLE,
     errors.CorruptError: code_pb2.DATA_LOSS,
     errors.SamplecacheError: code_pb2.INTERNAL,
@@ -50,19 +53,26 @@ def status_of(error: BaseException) -> status_pb2.Status:
             "the server failed at this request", remedy="Report it with the server's log of this moment"
         )
     code = next(_CODES[base] for base in type(error).__mro__ if base in _CODES)
-    details = {key: value[:_MAX_DETAIL_CHARACTERS] for key, value in error.details.items()}
-    info = error_details_pb2.ErrorInfo(
-        reason=error.reason_code, domain=DOMAIN, metadata={**details, "remedy": error.remedy}
+    message, remedy = _clip(error.message), _clip(error.remedy)
+    details = {key: _clip(value) for key, value in error.details.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason_code, domain=DOMAIN, metadata={**details, "remedy": remedy})
+    return status_pb2.Status(
+        code=code, message=f"{message}. {remedy}.", details=[_pack(info), *_extra(code, error, message)]
     )
-    return status_pb2.Status(code=code, message=str(error), details=[_pack(info), *_extra(code, error)])
 
 
-def _extra(code: int, error: errors.SamplecacheError) -> list[any_pb2.Any]:
+def _clip(text: str) -> str:
+    return (
+        text if len(text) <= _MAX_DETAIL_CHARACTERS else f"{text[: _MAX_DETAIL_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
+def _extra(code: int, error: errors.SamplecacheError, message: str) -> list[any_pb2.Any]:
     if code == code_pb2.INVALID_ARGUMENT:
-        violation = error_details_pb2.BadRequest.FieldViolation(description=error.message, reason=error.reason_code)
+        violation = error_details_pb2.BadRequest.FieldViolation(description=message, reason=error.reason_code)
         return [_pack(error_details_pb2.BadRequest(field_violations=[violation]))]
     if code == code_pb2.RESOURCE_EXHAUSTED:
-        quota = error_details_pb2.QuotaFailure.Violation(subject=error.reason_code, description=error.message)
+        quota = error_details_pb2.QuotaFailure.Violation(subject=error.reason_code, description=message)
         extra = [_pack(error_details_pb2.QuotaFailure(violations=[quota]))]
         if isinstance(error, errors.LimitError):
             extra.append(_retry())
@@ -80,15 +90,10 @@ def _pack(message: Any) -> any_pb2.Any:
     return packed
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> NoReturn:
-    """End the call with the status of `error`."""
-    status = rpc_status.to_status(status_of(error))
-    await context.abort(status.code, status.details, status.trailing_metadata)
-    raise AssertionError("abort always raises")
-
-
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Turns whatever a handler raises into a status, and reports each call's end. Handlers behind it may just raise.
+
+    It parses requests too: for bytes that are no message grpc would answer UNKNOWN and blame the server.
 
     Parameters
     ----------
@@ -118,8 +123,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         name, factory = factories[bool(handler.request_streaming), bool(handler.response_streaming)]
         behaviour = getattr(handler, name)
         wrapped = factory(
-            wrap(behaviour, handler_call_details.method, self._observe),
-            request_deserializer=handler.request_deserializer,
+            wrap(_parsing(handler, behaviour), handler_call_details.method, self._observe),
             response_serializer=handler.response_serializer,
         )
         return cast("Handler", wrapped)
@@ -140,16 +144,51 @@ class _Ending:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        code = grpc.StatusCode.OK
+        if isinstance(error, grpc.aio.AbortError):  # a handler that is not ours, such as health's, ended it itself
+            self._report(_STATUS_CODES[int(cast("int", self._context.code()))])
+        elif isinstance(error, Exception):
+            if not isinstance(error, errors.SamplecacheError):
+                _log.exception("request_failed", method=self._method)
+            status = rpc_status.to_status(status_of(error))
+            self._report(status.code)
+            await self._context.abort(status.code, status.details, status.trailing_metadata)
+        else:
+            self._report(grpc.StatusCode.OK if error is None else grpc.StatusCode.CANCELLED)
+
+    def _report(self, code: grpc.StatusCode) -> None:
+        self._observe(self._method, code.name, time.monotonic() - self._began_s)
+
+
+class _Messages:
+    """The messages of a request stream, parsed one by one. An async iterator."""
+
+    def __init__(self, raw: AsyncIterator[bytes], parse: Callable[[bytes], Any]) -> None:
+        self._raw = aiter(raw)
+        self._parse = parse
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._parse(await anext(self._raw))
+
+
+def _parsing(handler: grpc.RpcMethodHandler[Any, Any], behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `behaviour` for requests that grpc has not parsed."""
+
+    def parse(raw: bytes) -> Any:
         try:
-            if isinstance(error, Exception):
-                _report(error, self._method)
-                await abort(self._context, error)
-        finally:
-            if error is not None:
-                aborted = self._context.code()
-                code = aborted if isinstance(aborted, grpc.StatusCode) else grpc.StatusCode.CANCELLED
-            self._observe(self._method, code.name, time.monotonic() - self._began_s)
+            return handler.request_deserializer(raw) if handler.request_deserializer else raw
+        except DecodeError:
+            raise errors.InvalidError(
+                "the request is no message of the type that this method takes",
+                remedy="Use code generated from protos/samplecache/v1",
+                reason="MALFORMED_MESSAGE",
+            ) from None
+
+    if handler.request_streaming:
+        return lambda raw, context: behaviour(_Messages(raw, parse), context)
+    return lambda raw, context: behaviour(parse(raw), context)
 
 
 def _wrap_unary(behaviour: Callable[..., Awaitable[Any]], method: str, observe: Observe) -> Callable[..., Any]:
@@ -167,8 +206,3 @@ def _wrap_stream(behaviour: Callable[..., Any], method: str, observe: Observe) -
                 yield response
 
     return call
-
-
-def _report(error: Exception, method: str) -> None:
-    if not isinstance(error, errors.SamplecacheError | grpc.aio.AbortError):
-        _log.exception("request_failed", method=method)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from samplecache.cache.store import Publication
 from samplecache.cache.upload import Declaration, Upload
-from samplecache.errors import InvalidError, SampleNotFoundError, UploadIncompleteError, UploadOffsetError
+from samplecache.errors import InvalidError, SampleNotFoundError, UploadIncompleteError
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers
 from samplecache.v1 import samplecache_pb2 as pb
@@ -25,16 +26,14 @@ class UploadHandlers(Handlers):
         declaration = translate.declaration(first.start)
         if (known := await self._finished_before(declaration)) is not None:
             return known
-        upload = await self.blocking(self.cache.open_upload, declaration)
-        done = False
+        upload = await self._open(declaration)
         try:
             await self._receive(upload, request)
-            publication = await self._finish(upload)
-            done = True
-        finally:
-            # In the finally, and not awaited: a cancelled call must still give the upload up, or keep it for resuming.
-            self.cache.uploads.close(upload, done=done)
-        return _response(publication)
+        except BaseException:
+            # A cancelled call, too, must give the upload up, or keep it for resuming.
+            self.cache.uploads.close(upload, done=False)
+            raise
+        return _response(await self.blocking(self._finish, upload))
 
     async def _finished_before(self, declaration: Declaration) -> pb.PutSampleResponse | None:
         if not self.cache.uploads.finished(declaration):
@@ -45,6 +44,19 @@ class UploadHandlers(Handlers):
             return None
         return pb.PutSampleResponse(sample=translate.sample(sample), deduplicated=True)
 
+    async def _open(self, declaration: Declaration) -> Upload:
+        opening = asyncio.ensure_future(self.blocking(self.cache.open_upload, declaration))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._give_up)
+            raise
+
+    def _give_up(self, opening: asyncio.Future[Upload]) -> None:
+        """Close an upload that was opened for a call that has gone."""
+        if not opening.cancelled() and opening.exception() is None:
+            self.cache.uploads.close(opening.result(), done=False)
+
     async def _receive(self, upload: Upload, messages: AsyncIterator[pb.PutSampleRequest]) -> None:
         """Take in chunks until the finish message.
 
@@ -52,17 +64,19 @@ class UploadHandlers(Handlers):
         ------
         UploadIncompleteError
             The stream ended without one: that is all that an interrupted upload looks like here.
+        InvalidError
+            A message is none that may come here.
         """
         async for message in messages:
             match message.WhichOneof("part"):
-                case "chunk":
+                case "chunk" if message.chunk.data:
                     await self.blocking(upload.append, message.chunk.write_offset, message.chunk.data)
                 case "finish":
                     return
                 case _:
-                    raise UploadOffsetError(
-                        "a second UploadStart, or an empty message, came in the middle of an upload",
-                        remedy="Send UploadStart once, then chunks, then UploadFinish",
+                    raise InvalidError(
+                        "a second UploadStart, an empty chunk or an empty message came in the middle of an upload",
+                        remedy="Send UploadStart once, then chunks of 1 byte at least, then UploadFinish",
                         reason="UNEXPECTED_PART",
                     )
         raise UploadIncompleteError(
@@ -71,15 +85,21 @@ class UploadHandlers(Handlers):
             remedy="Send all bytes, then UploadFinish; give an upload_id to be able to resume",
         )
 
-    async def _finish(self, upload: Upload) -> Publication:
+    def _finish(self, upload: Upload) -> Publication:
+        """Make the sample and end the upload, on one thread to the end: a call that is cancelled meanwhile must find
+        both done when it comes back with its upload_id.
+        """
         try:
-            return await self.blocking(self.cache.finish_upload, upload)
+            publication = self.cache.finish_upload(upload)
         except UploadIncompleteError:
+            self.cache.uploads.close(upload, done=False)
             raise
-        except Exception:
+        except BaseException:
             # All has arrived, and it is no good: resuming it could not mend it.
             self.cache.uploads.discard(upload)
             raise
+        self.cache.uploads.close(upload, done=True)
+        return publication
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Context) -> pb.GetUploadResponse:
         """Tell how far an upload has come; see the contract."""

@@ -9,50 +9,57 @@ REQUEST_BYTES_MAX: Final = 1 << 20
 PLUG_REQUESTS_MAX: Final = 32
 """``BLK_MAX_REQUEST_COUNT``: a plug is flushed when it holds as many."""
 PLUG_FLUSH_BYTES: Final = 128 << 10
-"""``BLK_PLUG_FLUSH_SIZE``: and when its first request is as long."""
+"""``BLK_PLUG_FLUSH_SIZE``: and when its first request is as long. It is also flushed when its thread sleeps."""
 
 
 class Request:
-    """Pages of consecutive slots, from `slot` on."""
+    """Pages of consecutive slots, from `slot` on, to be read or written."""
 
-    __slots__ = ("pages", "slot")
+    __slots__ = ("pages", "slot", "write")
 
-    def __init__(self, slot: int, page: int) -> None:
+    def __init__(self, slot: int, page: int, write: bool) -> None:
         self.slot = slot
         self.pages = [page]
+        self.write = write
 
 
 class Plug:
-    """Requests of one thread and one direction that wait for submission. Merges with the last request only.
+    """Requests of one thread that the device has not seen yet. Merges with the last request only.
+
+    Parameters
+    ----------
+    page_bytes : int
+        Size of a page, in bytes.
 
     Attributes
     ----------
-    ready : list of Request
-        What has to be submitted before anything else happens.
+    requests : list of Request
+        In the order of issue.
     """
 
-    __slots__ = ("_flush_pages", "_queued", "_request_pages", "ready")
+    __slots__ = ("_flush_pages", "_request_pages", "requests")
 
     def __init__(self, page_bytes: int) -> None:
-        self.ready: list[Request] = []
-        self._queued: list[Request] = []
+        self.requests: list[Request] = []
         self._request_pages = REQUEST_BYTES_MAX // page_bytes
         self._flush_pages = PLUG_FLUSH_BYTES // page_bytes
 
-    def add(self, slot: int, page: int) -> None:
-        """Queue `page`, in the last request if its slot comes next there; else flush first if enough is queued."""
-        queued = self._queued
-        if queued:
-            last = queued[-1]
-            if slot == last.slot + len(last.pages) and len(last.pages) < self._request_pages:
-                last.pages.append(page)
-                return
-            if len(queued) >= PLUG_REQUESTS_MAX or len(queued[0].pages) >= self._flush_pages:
-                self.flush()
-                queued = self._queued
-        queued.append(Request(slot, page))
+    def add(self, slot: int, page: int, *, write: bool) -> list[Request]:
+        """Queue `page`, in the last request if its slot comes next there; return what has to be submitted first."""
+        requests = self.requests
+        if requests:
+            last = requests[-1]
+            pages = last.pages
+            if slot == last.slot + len(pages) and len(pages) < self._request_pages and last.write is write:
+                pages.append(page)
+                return []
+            if len(requests) >= PLUG_REQUESTS_MAX or len(requests[0].pages) >= self._flush_pages:
+                self.requests = [Request(slot, page, write)]
+                return requests
+        requests.append(Request(slot, page, write))
+        return []
 
-    def flush(self) -> None:
-        """Make all requests ready."""
-        self.ready += self._queued
-        self._queued = []
+    def take(self) -> list[Request]:
+        """Return all requests and hold none."""
+        requests, self.requests = self.requests, []
+        return requests

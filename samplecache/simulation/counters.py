@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from samplecache.simulation.blockqueue import Plug
+
 
 @dataclass(slots=True)
 class MachineCounters:
@@ -31,12 +33,15 @@ class SimulatedThread:
         Its faults, as ``getrusage`` counts them.
     debt_ns : int
         CPU time that it has used and not yet slept for, in nanoseconds. Its own time is that much ahead of the clock.
+    plug : Plug
+        What it is about to read and write; empty whenever it sleeps.
     """
 
-    __slots__ = ("debt_ns", "major", "minor", "number")
+    __slots__ = ("debt_ns", "major", "minor", "number", "plug")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, page_bytes: int) -> None:
         self.number = number
+        self.plug = Plug(page_bytes)
         self.minor = 0
         self.major = 0
         self.debt_ns = 0

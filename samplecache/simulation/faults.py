@@ -6,7 +6,6 @@ import enum
 from collections.abc import Generator, Iterable
 
 from samplecache.errors import UnmappedError
-from samplecache.simulation.blockqueue import Plug
 from samplecache.simulation.counters import SimulatedThread
 from samplecache.simulation.memory import Memory, Steps
 from samplecache.simulation.options import ReadaheadMode
@@ -92,7 +91,7 @@ class FaultHandler:
                 if not flags & READING:
                     self._map(page, write)
                     break
-                if memory.completion_ns(page) > memory.now_ns() + thread.debt_ns:
+                if table.done_ns[page] > memory.now_ns() + thread.debt_ns:
                     major = major or access is Access.POPULATE
                 yield from self._await(thread, page)
             elif state == PRESENT:  # another thread was faster, or a write to the shared zero page
@@ -135,7 +134,7 @@ class FaultHandler:
         thread.debt_ns += self._memory.options.fault_ns
         thread.minor += 1
 
-    def read_ahead(self, thread: SimulatedThread, pages: Iterable[int], target: int, plug: Plug) -> Steps:
+    def read_ahead(self, thread: SimulatedThread, pages: Iterable[int], target: int) -> Steps:
         """Read those of `pages` that are on the device only, as far as there are frames.
 
         `target` is the page that is missing, the others its neighbours; WILLNEED, for which none is missing, says -1.
@@ -145,17 +144,14 @@ class FaultHandler:
         for page in pages:
             if flags[page] & STATE != SWAPPED:
                 continue
-            if memory.used_pages >= memory.limit_pages:
-                # A failed charge is silent; and while this thread slept another may have read the page.
-                if not (yield from memory.reclaim(thread, must=False)):
-                    continue
-                if flags[page] & STATE != SWAPPED:
-                    continue
-            memory.start_read(thread, page, plug, readahead=target not in (-1, page))
-            if plug.ready:
-                yield from memory.submit(thread, plug)
-        plug.flush()
-        yield from memory.submit(thread, plug)
+            if memory.queue_full(thread):
+                yield from memory.await_queue(thread)
+            # A failed charge is silent.
+            if memory.used_pages >= memory.limit_pages and not (yield from memory.reclaim(thread, must=False)):
+                continue
+            if flags[page] & STATE == SWAPPED:  # still, after sleeping
+                memory.start_read(thread, page, readahead=target not in (-1, page))
+        memory.flush(thread)
 
     def _found(self, region: SimulatedRegion, page: int) -> None:
         """Give readahead its feedback (``swap_update_readahead``)."""
@@ -184,7 +180,7 @@ class FaultHandler:
         memory = self._memory
         memory.hold(page)
         try:
-            yield from memory.sleep(thread, memory.completion_ns(page))
+            yield from memory.sleep(thread, memory.table.done_ns[page])
         finally:
             memory.let_go(page)
 
@@ -230,19 +226,13 @@ class FaultHandler:
             table.slot[page] = 0
 
     def _swap_in(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Steps:
-        """Read `page` and the neighbours that readahead chooses, and wait for it."""
-        memory, table = self._memory, self._memory.table
-        memory.hold(page)
-        try:
-            plug = Plug(memory.options.page_bytes)
-            yield from self.read_ahead(thread, self.readahead.neighbours(region, page), page, plug)
-            if table.flags[page] & STATE == SWAPPED:
-                yield from self._reserve(thread, region)
-            if table.flags[page] & STATE == SWAPPED:
-                memory.start_read(thread, page, plug, readahead=False)
-                plug.flush()
-                yield from memory.submit(thread, plug)
-            if table.flags[page] & READING:
-                yield from memory.sleep(thread, memory.completion_ns(page))
-        finally:
-            memory.let_go(page)
+        """Start to read `page` and the neighbours that readahead chooses."""
+        memory, flags = self._memory, self._memory.table.flags
+        yield from self.read_ahead(thread, self.readahead.neighbours(region, page), page)
+        if flags[page] & STATE != SWAPPED:
+            return
+        yield from memory.await_queue(thread)
+        yield from self._reserve(thread, region)
+        if flags[page] & STATE == SWAPPED:  # still, after sleeping
+            memory.start_read(thread, page, readahead=False)
+            memory.flush(thread)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Final
 
 from samplecache.errors import ExhaustedError, LockLimitError, NotPermittedError, UnmappedError
-from samplecache.simulation.blockqueue import Plug
 from samplecache.simulation.counters import MachineCounters, SimulatedThread
 from samplecache.simulation.faults import Access, FaultHandler
 from samplecache.simulation.memory import Memory, Steps
@@ -199,7 +198,7 @@ class Machine:
         chosen: Iterable[int] = pages
         if mode is WillneedMode.PATCH_2008:
             chosen = self._walk(pages[: self._sane_readahead_pages(len(pages))])
-        yield from self._faults.read_ahead(own, chosen, -1, Plug(self.options.page_bytes))
+        yield from self._faults.read_ahead(own, chosen, -1)
         yield from self._memory.sleep(own)
         if HOLE in self._table.content[pages.start : pages.stop]:
             raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped")
@@ -246,18 +245,18 @@ class Machine:
         yield from self._memory.sleep(own)
 
     def _push_out(self, thread: SimulatedThread, region: SimulatedRegion, pages: range, deadline_ns: int) -> Steps:
-        memory, plug = self._memory, Plug(self.options.page_bytes)
+        memory = self._memory
         for page in pages:
             if self._evictable(page):
-                memory.push_out(thread, page, plug)
-                if plug.ready:
-                    yield from memory.submit(thread, plug)
+                if memory.queue_full(thread):
+                    yield from memory.await_queue(thread)
                     region.check()
                     if memory.now_ns() >= deadline_ns:
                         break
-        plug.flush()
-        yield from memory.submit(thread, plug)
-        region.check()
+                    if not self._evictable(page):  # any longer, after sleeping
+                        continue
+                memory.push_out(thread, page)
+        memory.flush(thread)
 
     def _evictable(self, page: int) -> bool:
         """Return whether `page` is mapped to a frame of its own that is neither locked nor under I/O nor slept on."""
@@ -294,7 +293,7 @@ class Machine:
             left = [
                 page for page in pages if flags[page] & (FRAME | LOCKED) == FRAME and not self._is_shared_zero(page)
             ]
-            in_flight = [memory.completion_ns(page) for page in left if flags[page] & IN_FLIGHT]
+            in_flight = [self._table.done_ns[page] for page in left if flags[page] & IN_FLIGHT]
             if not in_flight or memory.now_ns() >= deadline_ns:
                 yield from memory.sleep(own)
                 return len(left)
@@ -393,6 +392,18 @@ class Machine:
         pages = self._pages(region, start, stop)
         return self._table.slot[pages.start : pages.stop].tolist()
 
+    def frames(self, region: SimulatedRegion) -> int:
+        """Return how many frames the region has, reads in flight among them."""
+        pages = self._pages(region, 0, region.pages)
+        return sum(
+            flags & FRAME and content != SHARED_ZERO
+            for flags, content in zip(
+                self._table.flags[pages.start : pages.stop],
+                self._table.content[pages.start : pages.stop],
+                strict=True,
+            )
+        )
+
     def thread_faults(self, thread: int) -> tuple[int, int]:
         """Return the minor and the major faults of a thread."""
         own = self._thread(thread)
@@ -437,7 +448,7 @@ class Machine:
     def _thread(self, thread: int) -> SimulatedThread:
         own = self._threads.get(thread)
         if own is None:
-            own = self._threads[thread] = SimulatedThread(len(self._threads))
+            own = self._threads[thread] = SimulatedThread(len(self._threads), self.options.page_bytes)
         return own
 
     def _pages(self, region: SimulatedRegion, start: int, stop: int) -> range:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator
 from typing import Final
 
 from samplecache.errors import ExhaustedError
-from samplecache.simulation.blockqueue import Plug, Request
+from samplecache.simulation.blockqueue import Request
 from samplecache.simulation.counters import EventLog, MachineCounters, SimulatedThread
-from samplecache.simulation.device import Device
+from samplecache.simulation.device import QUEUE_REQUESTS, Device
 from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.pages import (
     ACCESSED,
@@ -35,6 +35,8 @@ RECLAIM_PAGES: Final = 32
 """``SWAP_CLUSTER_MAX``: what one round of reclaim frees or starts to write."""
 WRITEBACK_PAGES_MAX: Final = 256
 """Reclaim does not write ahead of the device by more than this; assumed, as many as the queue has requests."""
+HELD_NS: Final = 10_000
+"""How soon reclaim looks again, in nanoseconds, where another thread is about to use the last page; assumed."""
 
 Steps = Generator[int, None, None]
 """An operation that may sleep: it yields the times, in nanoseconds, at which it wants to go on."""
@@ -70,7 +72,8 @@ class Memory:
     # --- a thread's time ---
 
     def sleep(self, thread: SimulatedThread, until_ns: int = 0) -> Steps:
-        """Let `thread` pay its CPU time, and sleep until `until_ns` if that is later."""
+        """Flush the plug of `thread`; let it pay its CPU time, and sleep until `until_ns` if that is later."""
+        self.flush(thread)
         now_ns = self.now_ns()
         wake_ns = max(until_ns, now_ns + thread.debt_ns)
         thread.debt_ns = 0
@@ -116,16 +119,8 @@ class Memory:
         elif flags & FRAME and not flags & LOCKED:
             table.insert(page, LRU)
 
-    def completion_ns(self, page: int) -> int:
-        """Return when the I/O of `page` is done; while it waits for submission, when the queue next moves."""
-        done_ns = self.table.done_ns[page]
-        if done_ns < NEVER_NS:
-            return done_ns
-        now_ns = self.now_ns()
-        return max(self.device.ready_ns(now_ns), now_ns + 1)
-
-    def start_read(self, thread: SimulatedThread, page: int, plug: Plug, *, readahead: bool) -> None:
-        """Begin to read a SWAPPED `page` into the swap cache; a frame must be free. Submit `plug.ready` afterwards."""
+    def start_read(self, thread: SimulatedThread, page: int, *, readahead: bool) -> None:
+        """Begin to read a SWAPPED `page` into the swap cache; a frame must be free."""
         table, counters = self.table, self.counters
         flags = CACHED | (table.flags[page] & LOCKED)
         if readahead:
@@ -147,13 +142,12 @@ class Memory:
             table.flags[page] = flags
             return
         table.flags[page] = flags | READING
-        table.done_ns[page] = NEVER_NS
-        plug.add(table.slot[page], page)
+        self._enqueue(thread, page, write=False)
 
-    def push_out(self, thread: SimulatedThread, page: int, plug: Plug) -> bool:
+    def push_out(self, thread: SimulatedThread, page: int) -> bool:
         """Send an unlocked page with a frame and no I/O in flight on its way to swap.
 
-        Returns False where it stays, for want of a slot. Submit `plug.ready` afterwards.
+        Returns False where it stays, for want of a slot.
         """
         table, counters = self.table, self.counters
         flags, slot = table.flags[page], table.slot[page]
@@ -181,8 +175,7 @@ class Memory:
         table.remove(page)
         table.flags[page] = CACHED | WRITEBACK
         table.insert(page, WRITING)
-        table.done_ns[page] = NEVER_NS
-        plug.add(slot, page)
+        self._enqueue(thread, page, write=True)
         return True
 
     def _drop(self, thread: SimulatedThread, page: int) -> None:
@@ -193,30 +186,36 @@ class Memory:
         if self.log is not None:
             self.note(thread, "drop", page)
 
-    def submit(self, thread: SimulatedThread, plug: Plug) -> Steps:
-        """Submit `plug.ready`; sleep while the device's queue is full."""
-        requests, plug.ready = plug.ready, []
-        order = self.device.elevator_order([request.slot for request in requests])
-        waiting = [requests[index] for index in reversed(order)]
-        try:
-            while waiting:
-                time_ns = self.now_ns() + thread.debt_ns
-                ready_ns = self.device.ready_ns(time_ns)
-                if ready_ns > time_ns:
-                    yield from self.sleep(thread, ready_ns)
-                else:
-                    self._dispatch(time_ns, waiting.pop())
-        finally:
-            # A thread that ends in its sleep leaves no page in flight for ever.
-            while waiting:
-                self._dispatch(self.now_ns(), waiting.pop())
+    def _enqueue(self, thread: SimulatedThread, page: int, *, write: bool) -> None:
+        self.table.done_ns[page] = NEVER_NS
+        self._submit(thread, thread.plug.add(self.table.slot[page], page, write=write))
 
-    def _dispatch(self, time_ns: int, request: Request) -> None:
-        table = self.table
-        done_ns = self.device.submit(time_ns, request.slot, len(request.pages))
-        for slot, page in enumerate(request.pages, request.slot):
-            if table.flags[page] & IN_FLIGHT and table.slot[page] == slot:  # not unmapped meanwhile
+    def flush(self, thread: SimulatedThread) -> None:
+        """Submit what the plug of `thread` holds."""
+        self._submit(thread, thread.plug.take())
+
+    def _submit(self, thread: SimulatedThread, requests: list[Request]) -> None:
+        if not requests:
+            return
+        table, time_ns = self.table, self.now_ns() + thread.debt_ns
+        for index in self.device.elevator_order([request.slot for request in requests]):
+            request = requests[index]
+            done_ns = self.device.submit(time_ns, request.slot, len(request.pages))
+            for page in request.pages:
                 table.done_ns[page] = done_ns
+
+    def queue_full(self, thread: SimulatedThread) -> bool:
+        """Return whether the device's queue may have no room for another request of `thread`."""
+        return len(thread.plug.requests) + self.device.in_flight >= QUEUE_REQUESTS
+
+    def await_queue(self, thread: SimulatedThread) -> Steps:
+        """Sleep while the device's queue has no room for another request of `thread`."""
+        while self.queue_full(thread):
+            self.flush(thread)
+            time_ns = self.now_ns() + thread.debt_ns
+            ready_ns = self.device.ready_ns(time_ns)
+            if ready_ns > time_ns:
+                yield from self.sleep(thread, ready_ns)
 
     # --- reclaim ---
 
@@ -230,14 +229,12 @@ class Memory:
         ExhaustedError
             It must and cannot: all of memory is locked, or there is no swap left.
         """
-        plug = Plug(self.options.page_bytes)
         while self.used_pages + room_pages > self.limit_pages:
             used_pages = self.used_pages
-            self._shrink(thread, plug)
-            plug.flush()
-            yield from self.submit(thread, plug)
+            self._shrink(thread)
             if self.used_pages < used_pages:
                 continue
+            self.flush(thread)
             wake_ns = self._next_chance_ns(must)
             if wake_ns is None:
                 if not must:
@@ -251,7 +248,7 @@ class Memory:
             yield from self.sleep(thread, wake_ns)
         return True
 
-    def _shrink(self, thread: SimulatedThread, plug: Plug) -> None:
+    def _shrink(self, thread: SimulatedThread) -> None:
         """Look at the LRU list from its end, until a round's worth of pages is free or on its way out."""
         table = self.table
         now_ns = self.now_ns()
@@ -267,7 +264,7 @@ class Memory:
             if not flags & (ACCESSED | READING) and page not in self._held:
                 if table.writing_pages >= WRITEBACK_PAGES_MAX and self._needs_write(page):
                     return
-                if self.push_out(thread, page, plug):
+                if self.push_out(thread, page):
                     left -= 1
                     continue
             table.flags[page] = flags & ~ACCESSED
@@ -283,10 +280,10 @@ class Memory:
         table = self.table
         oldest = table.last(WRITING)
         if oldest != WRITING:
-            return self.completion_ns(oldest)
+            return table.done_ns[oldest]
         if not must:
             return None
-        chances = [self.completion_ns(page) for page in table.lru() if table.flags[page] & READING]
-        if self._held:  # another thread is about to use a page, and then does not hold it any longer
-            chances.append(self.now_ns() + 1)
+        chances = [table.done_ns[page] for page in table.lru() if table.flags[page] & READING]
+        if self._held:
+            chances.append(self.now_ns() + HELD_NS)
         return max(min(chances), self.now_ns() + 1) if chances else None

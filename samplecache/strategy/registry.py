@@ -283,7 +283,8 @@ class StrategyRegistry:
 
     def _implementations(self, hook: str) -> Iterable[pluggy.HookImpl]:
         # In the order in which pluggy would call them: it keeps the one to be called last first.
-        return reversed(getattr(self._plugins.hook, hook).get_hookimpls())
+        caller: pluggy.HookCaller = getattr(self._plugins.hook, hook)
+        return reversed(caller.get_hookimpls())
 
     def _call_one(self, implementation: pluggy.HookImpl, hook: str, **arguments: object) -> Any:
         """Call one plugin: with all of them in one call, the first exception would silence the others."""
@@ -297,5 +298,9 @@ class StrategyRegistry:
 
 def _notes(strategy: str, operations: Iterable[Operation], capabilities: Capabilities) -> list[str]:
     """Return what is the matter with each of `operations`, and what to do about it."""
-    found = [capabilities.operations[operation] for operation in sorted(operations, key=lambda each: each.value)]
-    return [f"{strategy}: {' '.join(f'{part}.' for part in (each.why, each.remedy) if part)}" for each in found]
+    notes = []
+    for operation in sorted(operations, key=lambda operation: operation.value):
+        found = capabilities.operations[operation]
+        sentences = (f"{part.rstrip('.')}." for part in (found.why, found.remedy) if part)
+        notes.append(f"{strategy}: {' '.join(sentences)}")
+    return notes

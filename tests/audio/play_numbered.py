@@ -14,11 +14,11 @@ import time
 
 import numpy as np
 from numbered import numbered_frames
-from samplecache_player import DeviceOutput, Period, Player, VoiceStoppedError
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS
 from samplecache.errors import SamplecacheError
+from samplecache_player import DeviceOutput, Period, Player, VoiceStoppedError
 
 BLOCK_FRAMES = 4800
 TIMEOUT_NS = 60_000 * NS_PER_MS

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -19,8 +20,11 @@ WaitFor = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
-def region(kernel: Kernel) -> Region:
-    return kernel.map(PAGES * kernel.page_bytes)
+def region(kernel: Kernel) -> Iterator[Region]:
+    region = kernel.map(PAGES * kernel.page_bytes)
+    yield region
+    with suppress(UnmappedError):
+        kernel.unmap(region)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def region(kernel: LinuxKernel) -> Iterator[Region]:
 
 @pytest.fixture
 def set_limit(kernel: LinuxKernel) -> Iterator[Callable[[int], None]]:
-    """Set RLIMIT_MEMLOCK, in pages, on top of what the process has locked already."""
+    """Set RLIMIT_MEMLOCK, in pages, while the process has locked nothing."""
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
 
     def set_pages(pages: int) -> None:

@@ -50,13 +50,22 @@ class TestTouching:
         assert process.cost(lambda: process.touch(region, 0, N)).trace == (1024, 0, 1024, 0)
 
     @pytest.mark.parametrize(
-        ("mode", "majors"), [(VMA, {1: 512, 2: 258, 4: 67, 5: 36}), (CLUSTER, {1: 514, 2: 257, 4: 66, 5: 35})]
+        ("mode", "page_cluster", "major"),
+        [
+            (VMA, 1, 512),
+            (VMA, 2, 258),
+            (VMA, 4, 67),
+            (VMA, 5, 36),
+            (CLUSTER, 1, 514),
+            (CLUSTER, 2, 257),
+            (CLUSTER, 4, 66),
+            (CLUSTER, 5, 35),
+        ],
     )
-    def test_3_page_cluster(self, mode: ReadaheadMode, majors: dict[int, int]) -> None:
-        for page_cluster, major in majors.items():
-            process = Process(readahead=mode, page_cluster=page_cluster)
-            region = process.cold(N)
-            assert process.cost(lambda: process.touch(region, 0, N)).trace == (major, N - major, N, N - major)
+    def test_3_page_cluster(self, mode: ReadaheadMode, page_cluster: int, major: int) -> None:
+        process = Process(readahead=mode, page_cluster=page_cluster)
+        region = process.cold(N)
+        assert process.cost(lambda: process.touch(region, 0, N)).trace == (major, N - major, N, N - major)
 
     @pytest.mark.parametrize(
         ("mode", "state", "expected"),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import IO
 
 import pytest
-from samplecache_player import Command, Keys
 
 from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache_player import Command, Keys
 
 LONG_NS = 30 * NS_PER_S
 SHORT_NS = 20 * NS_PER_MS

@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
+from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.clock import NS_PER_MS, VirtualClock
+from samplecache.errors import ConfigurationError, InvalidFormatError, StateError
 from samplecache_player import (
     NullOutput,
     Output,
@@ -22,10 +26,6 @@ from samplecache_player import (
     WavOutput,
     open_output,
 )
-
-from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.clock import NS_PER_MS, VirtualClock
-from samplecache.errors import ConfigurationError, InvalidFormatError, StateError
 
 S16 = AudioFormat(48_000, 2, Encoding.S16)
 F32 = AudioFormat(48_000, 2, Encoding.F32)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samplecache_player import FrameRing, Wake
 
 from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError
+from samplecache_player import FrameRing, Wake
 
 LONG_NS = 60 * NS_PER_S
 

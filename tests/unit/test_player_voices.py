@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samplecache_player import Gap, Output, OutputReport, Period, PeriodSource, Player, Voice, VoiceStoppedError
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.errors import InvalidError, InvalidFormatError, InvalidSpanError, LimitError
+from samplecache_player import Gap, Output, OutputReport, Period, PeriodSource, Player, Voice, VoiceStoppedError
 
 S16 = AudioFormat(48_000, 2, Encoding.S16)
 F32 = AudioFormat(48_000, 2, Encoding.F32)

@@ -1,0 +1,41 @@
+"""Servers for the tests, each in the test's own process and event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from served import Served
+
+from samplecache.service.config import ServerConfig
+from samplecache.service.server import Server
+
+Serve = Callable[..., Awaitable[Served]]
+
+FAST = {"kernel": "simulated", "device": "nvme-p3700", "memory": 64 << 20, "swap": 256 << 20, "grace_s": 0.0}
+"""A simulated machine on which nothing takes long, and a server that does not wait for its streams."""
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Start a server with these settings on a socket of its own; it ends with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def run(**settings: object) -> Served:
+            path = tmp_path / f"{len(list(tmp_path.glob('*.sock')))}.sock"
+            server = Server(ServerConfig.load(listen=(f"unix:{path}",), **{**FAST, **settings}))
+            await server.start()
+            stack.push_async_callback(server.stop)
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"unix:{path}"))
+            return Served(server, channel)
+
+        yield run
+
+
+@pytest.fixture
+async def served(serve: Serve) -> Served:
+    """A server with default settings on the simulated kernel."""
+    return await serve()

@@ -75,8 +75,7 @@ def compare(
     schedule = make_schedule(kit, sample_ids)
     pages = sum(sample.charged_bytes for sample in client.list_samples()) // client.capabilities().page_bytes
     console.print(f"samples: {len(sample_ids)} from {kit.origin}, {pages} pages", highlight=False)
-    how = "MEASURED" if playing_on.measured else "SIMULATED"
-    results = Results(strategies, f"{how} — {playing_on.kernel}")
+    results = Results(strategies, playing_on.label)
     order = random.Random(seed)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("playing", total=repeat * len(strategies))

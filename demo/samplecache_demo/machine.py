@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -38,15 +39,15 @@ class Stage:
         Connected to the server.
     kernel : str
         Which kernel and why, in one line.
-    measured : bool
-        Whether figures are measured on the real kernel.
+    label : str
+        Over the table: simulated (model, seed) or measured (kernel, device).
     rig : Rig or None
         What slows the device, if anything does.
     """
 
     client: Client
     kernel: str
-    measured: bool
+    label: str
     rig: Rig | None
 
     @contextlib.contextmanager
@@ -76,24 +77,24 @@ def stage(*, real: bool) -> Iterator[Stage]:
         flags: list[str] = []
         if real:
             rig = stack.enter_context(Rig(RigOptions(swap_bytes=SWAP_BYTES)))
-            measured = True
-            line = f"real kernel (as asked): {_linux_line()}, swap reads limited to {READ_IOPS} a second"
+            line = f"real, as asked: {_linux_line()}; a limit of {READ_IOPS} swap reads a second"
+            label = f"MEASURED: Linux {platform.release()}, fresh swap file, at most {READ_IOPS} swap reads a second"
+        elif obstacle := _obstacle():
+            line = f"simulated, because on the real one: {obstacle}"
+            label = f"SIMULATED: {SIMULATED_DEVICE}, seed 0"
+            flags = ["--kernel", "simulated", "--device", SIMULATED_DEVICE, "--seed", "0"]
         else:
-            measured, line = _choose()
-            if not measured:
-                flags = ["--kernel", "simulated", "--device", SIMULATED_DEVICE]
+            line = f"real, because swap and eviction work here: {_linux_line()}"
+            label = f"MEASURED: {_linux_line()}"
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="samplecache-"))
         client = stack.enter_context(_server(Path(directory), flags, rig))
-        yield Stage(client, line, measured, rig)
+        yield Stage(client, line, label, rig)
 
 
-def _choose() -> tuple[bool, str]:
+def _obstacle() -> str:
+    """Return why samples cannot be made cold on the real kernel, or nothing if they can."""
     found = LinuxKernel().probe()
-    evict = found.operations[Operation.EVICT]
-    if evict.permitted and evict.useful:
-        return True, f"real kernel, because swap and eviction work here: {_linux_line()}"
-    why = f"{evict.why.rstrip('.')}".replace("\n", " ")
-    return False, f"simulated kernel ({SIMULATED_DEVICE}, seed 0), because on the real one: {why}"
+    return "" if found.useful(Operation.EVICT) else found.operations[Operation.EVICT].why
 
 
 def _linux_line() -> str:

@@ -52,7 +52,7 @@ def load_sounddevice() -> ModuleType:
         import sounddevice
     except ImportError as error:
         raise OutputUnavailableError(
-            "the Python package sounddevice is not installed", remedy="Install it: pip install 'samplecache[demo]'"
+            "the Python package sounddevice is not installed", remedy="Install it: pip install 'samplecache[player]'"
         ) from error
     except OSError as error:
         raise OutputUnavailableError(

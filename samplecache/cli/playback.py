@@ -201,7 +201,6 @@ def _play_through(client: Client, wishes: _Wishes, output: str, as_json: bool) -
             realtime=wishes.realtime,
             on_event=_print_event_json if as_json else _print_event,
         )
-        deck.start()
         try:
             interrupted = _attend(deck, window, f"{sample.sample_id} to {output}")
             deck.check()
@@ -229,13 +228,14 @@ def _play_through(client: Client, wishes: _Wishes, output: str, as_json: bool) -
 
 
 def _attend(deck: Deck, window: Window, title: str) -> bool:
-    """Obey keys and show the position until the end; return whether it was interrupted."""
+    """Play, obey keys and show the position until the end; return whether it was interrupted."""
     from samplecache.cli import render
     from samplecache_player import SEEK_STEP_NS, Command, Keys
 
     step_frames = SEEK_STEP_NS * window.rate_hz // NS_PER_S
     with Keys() as keys, render.playing(title, window.start, window.stop, window.rate_hz) as show:
         try:
+            deck.start()  # only now: what is pressed before the terminal gives single keys is lost
             while not deck.finished:
                 deck.check()
                 match keys.read(KEY_WAIT_NS):

@@ -130,6 +130,7 @@ class SimulatedKernel(Kernel):
             self._act(self._store(own, span, offset_bytes, source))
 
     def _store(self, region: _Region, span: Span, offset_bytes: int, data: memoryview) -> Generator[int, None, None]:
+        region.model.check()
         zeros = self._zero_pages(region, span, offset_bytes, data)
         yield from self.machine.write(self._thread(), region.model, span.start, span.stop, zeros)
         region.model.check()

@@ -14,6 +14,7 @@ from samplecache.simulation.pages import (
     CACHED,
     DIRTY,
     HOLE,
+    IN_FLIGHT,
     LOCKED,
     LRU,
     NONE,
@@ -54,6 +55,7 @@ class FaultHandler:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         options = memory.options
+        self._synchronous = options.device.synchronous
         self.readahead: Readahead
         if options.readahead_mode is ReadaheadMode.VMA:
             self.readahead = VmaReadahead(options.page_cluster)
@@ -81,8 +83,10 @@ class FaultHandler:
         major = missed = looked_up = False
         while True:
             region.check()
-            memory.settle(page)
             flags = table.flags[page]
+            if flags & IN_FLIGHT:
+                memory.settle(page)
+                flags = table.flags[page]
             state = flags & STATE
             if state == CACHED:
                 if not missed and not looked_up:
@@ -115,9 +119,8 @@ class FaultHandler:
                     memory.counters.pgmajfault += 1
                     memory.note(thread, "major", page)
                 missed = True
-                synchronous = memory.options.device.synchronous
-                major = major or access is not Access.LOCK or synchronous
-                if synchronous:
+                major = major or access is not Access.LOCK or self._synchronous
+                if self._synchronous:
                     yield from self._swap_in_directly(thread, region, page)
                 else:
                     yield from self._swap_in(thread, region, page)
@@ -127,10 +130,10 @@ class FaultHandler:
         else:
             thread.minor += 1
 
-    def map_cached(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> None:
-        """Do a minor read fault of a page that is cached and up to date."""
+    def map_cached(self, thread: SimulatedThread, region: SimulatedRegion, page: int, *, write: bool = False) -> None:
+        """Do a minor fault of a page that is cached and up to date."""
         self._found(region, page)
-        self._map(page, write=False)
+        self._map(page, write)
         thread.debt_ns += self._memory.options.fault_ns
         thread.minor += 1
 

@@ -7,14 +7,14 @@ of threads may be in the middle of an operation. CPU time is paid in lumps, befo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Generator
 
-from samplecache.errors import ExhaustedError, LockLimitError, NotPermittedError, UnmappedError
+from samplecache.errors import ExhaustedError, NotPermittedError, UnmappedError
 from samplecache.simulation.counters import MachineCounters, SimulatedThread
 from samplecache.simulation.faults import Access, FaultHandler
+from samplecache.simulation.locks import Locks
 from samplecache.simulation.memory import Memory, Steps
-from samplecache.simulation.options import SimulationOptions, WillneedMode
+from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.pages import (
     ACCESSED,
     CACHED,
@@ -24,7 +24,6 @@ from samplecache.simulation.pages import (
     HOLE,
     IN_FLIGHT,
     LOCKED,
-    LRU,
     NEVER_NS,
     PRESENT,
     PRESENT_FLAGS,
@@ -32,17 +31,13 @@ from samplecache.simulation.pages import (
     READING,
     SHARED_ZERO,
     STATE,
-    SWAPPED,
     UNLOCKED_FLAGS,
     WITH_ACCESSED,
-    WRITEBACK,
     ZERO,
     SimulatedRegion,
 )
 from samplecache.simulation.readahead import Readahead
-
-WALK_BATCH_PAGES: Final = 32
-"""``WALK_BATCH_SIZE`` of the 2008 patch: entries that it copies before it lets go of the page table."""
+from samplecache.simulation.willneed import willneed_pages
 
 
 class Machine:
@@ -60,11 +55,10 @@ class Machine:
 
     def __init__(self, options: SimulationOptions, now_ns: Callable[[], int]) -> None:
         self.options = options
-        self.locked_pages = 0
-        """Pages in locked spans."""
         self._memory = Memory(options, now_ns)
         self._table = self._memory.table
         self._faults = FaultHandler(self._memory)
+        self._locks = Locks(self._memory)
         self._threads: dict[int, SimulatedThread] = {}
 
     # --- memory ---
@@ -103,7 +97,7 @@ class Machine:
             if flags & FRAME and table.content[page] != SHARED_ZERO:
                 memory.used_pages -= 1
             if flags & LOCKED:
-                self.locked_pages -= 1
+                self._locks.pages -= 1
             if table.slot[page]:
                 memory.slots.release(table.slot[page])
                 table.slot[page] = 0
@@ -121,7 +115,9 @@ class Machine:
         flags, content = table.flags, table.content
         pages = self._pages(region, start, stop)
         for page in pages:
-            if flags[page] & STATE != PRESENT or content[page] == SHARED_ZERO:
+            if flags[page] & (STATE | IN_FLIGHT) == CACHED:
+                self._faults.map_cached(own, region, page, write=True)
+            elif flags[page] & STATE != PRESENT or content[page] == SHARED_ZERO:
                 yield from self._faults.fault(own, region, page, Access.WRITE)
             flags[page] |= DIRTY | ACCESSED
             content[page] = ZERO if zeros is not None and zeros[page - pages.start] else DATA
@@ -187,33 +183,11 @@ class Machine:
         UnmappedError
             There is a hole; everything round it is being read.
         """
-        own, mode = self._thread(thread), self.options.willneed
-        pages = self._pages(region, start, stop)
-        if mode is WillneedMode.ABSENT:
-            raise NotPermittedError(
-                "This kernel does not know MADV_WILLNEED of anonymous memory (EBADF)",
-                remedy="Use Linux 3.9 or later",
-                advice="willneed",
-            )
-        chosen: Iterable[int] = pages
-        if mode is WillneedMode.PATCH_2008:
-            chosen = self._walk(pages[: self._sane_readahead_pages(len(pages))])
-        yield from self._faults.read_ahead(own, chosen, -1)
+        own, pages = self._thread(thread), self._pages(region, start, stop)
+        yield from self._faults.read_ahead(own, willneed_pages(self._memory, pages), -1)
         yield from self._memory.sleep(own)
         if HOLE in self._table.content[pages.start : pages.stop]:
             raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped")
-
-    def _sane_readahead_pages(self, pages: int) -> int:
-        """Return ``max_sane_readahead(pages)``: half of what is free or inactive; here the LRU list is all inactive."""
-        memory = self._memory
-        return min(pages, (memory.limit_pages - memory.used_pages + self._table.lru_pages) // 2)
-
-    def _walk(self, pages: range) -> Iterator[int]:
-        """Yield the swapped pages, from unlocked copies of the page table that may be out of date."""
-        flags = self._table.flags
-        for start in range(pages.start, pages.stop, WALK_BATCH_PAGES):
-            batch = range(start, min(start + WALK_BATCH_PAGES, pages.stop))
-            yield from [page for page in batch if flags[page] & STATE == SWAPPED]
 
     def cold(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> None:
         """MADV_COLD: make mapped pages the next victims. Does not fault.
@@ -263,7 +237,8 @@ class Machine:
         table = self._table
         if table.flags[page] & STATE != PRESENT or table.content[page] == SHARED_ZERO:
             return False
-        self._memory.settle(page)
+        if table.flags[page] & IN_FLIGHT:
+            self._memory.settle(page)
         return not table.flags[page] & (LOCKED | IN_FLIGHT) and not self._memory.held(page)
 
     def evict(
@@ -322,9 +297,8 @@ class Machine:
         if HOLE in table.content[pages.start : pages.stop]:
             raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped")
         fresh = [page for page in pages if not table.flags[page] & LOCKED]
-        self._check_lock_limit(len(fresh))
-        for page in fresh:
-            self._mark_locked(page)
+        self._locks.check_limit(len(fresh))
+        self._locks.mark(fresh)
         try:
             for page in pages:
                 if table.flags[page] & STATE != PRESENT or table.content[page] == SHARED_ZERO:
@@ -332,50 +306,13 @@ class Machine:
                     region.check()
         except BaseException:
             if region.mapped:
-                self._unmark_locked(fresh)
+                self._locks.unmark(fresh)
             raise
         yield from self._memory.sleep(own)
 
-    def _check_lock_limit(self, pages: int) -> None:
-        limit_pages = self.options.lock_limit_pages
-        remedy = "Raise the lock limit of the simulated machine, or give it CAP_IPC_LOCK"
-        if limit_pages is None:
-            return
-        if self.options.lock_limit_bytes == 0:
-            raise NotPermittedError("RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy)
-        if self.locked_pages + pages > limit_pages:
-            raise LockLimitError(
-                f"{pages} more pages cannot be locked: the process holds {self.locked_pages} of {limit_pages}",
-                remedy=remedy,
-                asked_pages=pages,
-                held_pages=self.locked_pages,
-                limit_pages=limit_pages,
-            )
-
-    def _mark_locked(self, page: int) -> None:
-        table = self._table
-        flags = table.flags[page]
-        if flags & STATE == PRESENT and table.content[page] != SHARED_ZERO:
-            if not flags & WRITEBACK:
-                table.remove(page)
-            flags |= DIRTY  # mlock asks for writable pages
-        table.flags[page] = flags | LOCKED
-        self.locked_pages += 1
-
     def unlock(self, region: SimulatedRegion, start: int, stop: int) -> None:
         """Undo any number of locks. Does not fault."""
-        self._unmark_locked(self._pages(region, start, stop))
-
-    def _unmark_locked(self, pages: Iterable[int]) -> None:
-        table = self._table
-        for page in pages:
-            flags = table.flags[page]
-            if not flags & LOCKED:
-                continue
-            table.flags[page] = flags & ~LOCKED
-            self.locked_pages -= 1
-            if flags & (STATE | WRITEBACK) == PRESENT and table.content[page] != SHARED_ZERO:
-                table.insert(page, LRU)
+        self._locks.unmark(self._pages(region, start, stop))
 
     # --- observing ---
 
@@ -423,6 +360,11 @@ class Machine:
     def used_pages(self) -> int:
         """Frames in use."""
         return self._memory.used_pages
+
+    @property
+    def locked_pages(self) -> int:
+        """Pages in locked spans."""
+        return self._locks.pages
 
     @property
     def memory_pages(self) -> int:

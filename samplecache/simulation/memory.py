@@ -188,15 +188,16 @@ class Memory:
 
     def _enqueue(self, thread: SimulatedThread, page: int, *, write: bool) -> None:
         self.table.done_ns[page] = NEVER_NS
-        self._submit(thread, thread.plug.add(self.table.slot[page], page, write=write))
+        first = thread.plug.add(self.table.slot[page], page, write=write)
+        if first:
+            self._submit(thread, first)
 
     def flush(self, thread: SimulatedThread) -> None:
         """Submit what the plug of `thread` holds."""
-        self._submit(thread, thread.plug.take())
+        if thread.plug.requests:
+            self._submit(thread, thread.plug.take())
 
     def _submit(self, thread: SimulatedThread, requests: list[Request]) -> None:
-        if not requests:
-            return
         table, time_ns = self.table, self.now_ns() + thread.debt_ns
         for index in self.device.elevator_order([request.slot for request in requests]):
             request = requests[index]
@@ -256,11 +257,13 @@ class Memory:
             self.settle(page)
         left = RECLAIM_PAGES
         for _ in range(2 * table.lru_pages):  # each page twice: the first look may only clear ACCESSED
-            page = table.last(LRU)
+            page = table.newer[LRU]
             if not left or page == LRU:
                 return
-            self.settle(page)
             flags = table.flags[page]
+            if flags & READING:
+                self.settle(page)
+                flags = table.flags[page]
             if not flags & (ACCESSED | READING) and page not in self._held:
                 if table.writing_pages >= WRITEBACK_PAGES_MAX and self._needs_write(page):
                     return
@@ -268,8 +271,7 @@ class Memory:
                     left -= 1
                     continue
             table.flags[page] = flags & ~ACCESSED
-            table.remove(page)
-            table.insert(page, LRU)
+            table.rotate(page)
 
     def _needs_write(self, page: int) -> bool:
         flags = self.table.flags[page]

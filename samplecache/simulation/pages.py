@@ -172,6 +172,18 @@ class PageTable:
         else:
             self.lru_pages -= 1
 
+    def rotate(self, page: int) -> None:
+        """Move the last page of the LRU list to its front."""
+        newer, older = self.newer, self.older
+        last = newer[page]
+        newer[LRU] = last
+        older[last] = LRU
+        newest = older[LRU]
+        older[LRU] = page
+        newer[page] = LRU
+        older[page] = newest
+        newer[newest] = page
+
     def last(self, head: int) -> int:
         """Return the last page of a list; the head itself if it is empty."""
         return self.newer[head]

@@ -167,7 +167,7 @@ sys.meta_path.insert(0, Absent())
         ),
         (
             NO_PACKAGE,
-            "the Python package sounddevice is not installed. Install it: pip install 'samplecache[demo]'.",
+            "the Python package sounddevice is not installed. Install it: pip install 'samplecache[player]'.",
         ),
     ],
     ids=["no library", "no package"],

@@ -27,7 +27,7 @@ RATE_HZ = 48_000
 STEREO = AudioFormat(RATE_HZ, 2, Encoding.S16)
 WAIT_S = 20.0
 CHUNK_BYTES = 32 << 10
-_TELLTALES = ("Traceback", "<class", " object at 0x", "Error(", "Exception", ".py", "['", "b'")
+_TELLTALES = ("Traceback", "<class", " object at 0x", "Error(", "Exception", ".py", "['", "(b'")
 
 
 def pcm(frames: int, seed: int = 1) -> bytes:

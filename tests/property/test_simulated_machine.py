@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from dataclasses import replace
 
 import hypothesis.strategies as st
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from samplecache.clock import NS_PER_MS, NS_PER_S, VirtualClock
-from samplecache.errors import ExhaustedError, LockLimitError, NotPermittedError
+from samplecache.errors import ExhaustedError, LockLimitError, NotPermittedError, UnmappedError
 from samplecache.kernel.port import Advice, Region, Span, Tier
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.simulation.device import PROFILES
+from samplecache.simulation.machine import Machine
 from samplecache.simulation.options import ReadaheadMode, SimulationOptions, WillneedMode
+from samplecache.simulation.scheduler import Scheduler
 
 PAGE = 4096
 LOCK_LIMIT_PAGES = 12
@@ -200,3 +204,49 @@ def test_pswpin_is_the_number_of_pages_read() -> None:
     before = kernel.swap_counts()
     kernel.read(region, 0, 200 * PAGE)
     assert (kernel.swap_counts() - before).pswpin == 200
+
+
+OPERATIONS = st.tuples(
+    st.sampled_from(["touch", "populate", "write", "willneed", "pageout", "lock", "evict"]),
+    st.integers(0, 1),
+    SPANS,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    options=MACHINES,
+    scripts=st.lists(st.lists(OPERATIONS, max_size=6), min_size=2, max_size=4),
+    unmap_at_ms=st.none() | st.integers(0, 40),
+)
+def test_threads_that_interleave_at_every_sleep_leave_the_machine_consistent(
+    options: SimulationOptions, scripts: list[list[tuple[str, int, Span]]], unmap_at_ms: int | None
+) -> None:
+    clock = VirtualClock()
+    machine = Machine(options, clock.now_ns)
+    regions = [machine.map(REGION_PAGES), machine.map(REGION_PAGES)]
+
+    def thread(number: int, script: list[tuple[str, int, Span]]) -> Generator[int, None, None]:
+        for name, index, span in script:
+            extra = {"evict": (10 * NS_PER_MS,)}.get(name, ())
+            with contextlib.suppress(ExhaustedError, NotPermittedError, UnmappedError):
+                yield from getattr(machine, name)(number, regions[index], span.start, span.stop, *extra)
+            assert machine.used_pages <= options.memory_pages
+
+    def unmapper(at_ns: int) -> Generator[int, None, None]:
+        yield at_ns
+        machine.unmap(regions[1])
+
+    scheduler = Scheduler(clock)
+    threads = [scheduler.start(thread(number, script)) for number, script in enumerate(scripts)]
+    if unmap_at_ms is not None:
+        threads.append(scheduler.start(unmapper(unmap_at_ms * NS_PER_MS)))
+    scheduler.run()
+    assert all(each.finished for each in threads)
+    mapped = [region for region in regions if region.mapped]
+    assert machine.used_pages == sum(machine.frames(region) for region in mapped)
+    slots = [slot for region in mapped for slot in machine.page_slots(region, 0, region.pages) if slot]
+    assert len(slots) == len(set(slots)) == options.swap_slots - machine.free_slots
+    for region in mapped:
+        machine.unmap(region)
+    assert (machine.used_pages, machine.locked_pages, machine.free_slots) == (0, 0, options.swap_slots)

@@ -120,10 +120,13 @@ def registry_of(*strategies: type[PrefetchStrategy], plugins: Iterable[object] =
     return registry
 
 
-def make_cache(*strategies: type[PrefetchStrategy], kernel: Any = None, plugins: Any = (), **settings: Any) -> SampleCache:
+def make_cache(
+    *strategies: type[PrefetchStrategy], kernel: Any = None, plugins: Any = (), **settings: Any
+) -> SampleCache:
     """A cache over a simulated machine, with two workers."""
     settings = {"workers": 2, "budget_bytes": 8 << 20} | settings
-    return SampleCache(kernel or simulated_kernel(), CacheSettings(**settings), registry_of(*strategies, plugins=plugins))
+    registry = registry_of(*strategies, plugins=plugins)
+    return SampleCache(kernel or simulated_kernel(), CacheSettings(**settings), registry)
 
 
 def capabilities(forbidden: Iterable[Operation] = (), useless: Iterable[Operation] = ()) -> Capabilities:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+from cache_parts import PAGE_BYTES, capabilities, make_cache, put_cold
+
 import samplecache_mlock
 import samplecache_populate
 import samplecache_touch
 import samplecache_willneed
-from cache_parts import PAGE_BYTES, capabilities, make_cache, put_cold
-
 from samplecache.cache import SampleCache
 from samplecache.kernel.port import Operation, Residency, Span, Tier
 from samplecache.strategy import Action, Advise, Lock, Populate, PrefetchStrategy, Touch
@@ -88,9 +88,7 @@ class TestWillneed:
 
 @pytest.mark.parametrize(("name", "action"), [("touch", Touch), ("populate", Populate)])
 class TestTouchAndPopulate:
-    def test_every_run_that_would_fault_by_when_it_sounds(
-        self, name: str, action: type[Action]
-    ) -> None:
+    def test_every_run_that_would_fault_by_when_it_sounds(self, name: str, action: type[Action]) -> None:
         assert prepare(name, "sscmmsLsc.s", start=10) == [
             action(Span(10, 13), 10_000),
             action(Span(15, 16), 15_000),
@@ -99,14 +97,10 @@ class TestTouchAndPopulate:
         ]
 
     @pytest.mark.parametrize("pages", ["mmLL.", ""])
-    def test_nothing_where_nothing_would_fault(
-        self, name: str, action: type[Action], pages: str
-    ) -> None:
+    def test_nothing_where_nothing_would_fault(self, name: str, action: type[Action], pages: str) -> None:
         assert prepare(name, pages) == []
 
-    def test_without_a_deadline_it_counts_from_now(
-        self, name: str, action: type[Action]
-    ) -> None:
+    def test_without_a_deadline_it_counts_from_now(self, name: str, action: type[Action]) -> None:
         assert prepare(name, "mms", deadline_ns=None) == [action(Span(2, 3), 2_500)]
 
 
@@ -126,9 +120,7 @@ class TestMlock:
         assert prepare("mlock", "ssss", budget_pages=budget_pages) == [Advise(Span(0, 4), 10_000)]
 
     @pytest.mark.parametrize("held", [(), (Span(1, 3),)])
-    def test_what_is_locked_already_costs_nothing_whoever_holds_it(
-        self, held: tuple[Span, ...]
-    ) -> None:
+    def test_what_is_locked_already_costs_nothing_whoever_holds_it(self, held: tuple[Span, ...]) -> None:
         assert prepare("mlock", "sLLss", budget_pages=2, held=held) == [
             Lock(Span(0, 4), 10_000),
             Advise(Span(4, 5), 14_000),

@@ -58,7 +58,9 @@ def choice(**different: Any) -> ChoiceView:
     return ChoiceView(SAMPLE, capabilities(**different), 1 << 20)
 
 
-def bind(registry: StrategyRegistry, request: str = "", sample: str = "", server: str = "", **different: Any) -> Binding:
+def bind(
+    registry: StrategyRegistry, request: str = "", sample: str = "", server: str = "", **different: Any
+) -> Binding:
     return registry.bind(request, sample, server, choice(**different))
 
 

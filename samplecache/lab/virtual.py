@@ -1,0 +1,310 @@
+"""The whole cache on a simulated machine in virtual time: one seed and one workload give one trace, at no time at all.
+
+Store, sessions, prefetches, lock budget, strategies and glitch accounting are the service's own: this is
+:class:`~samplecache.cache.cache.SampleCache` with other workers and another kernel. What is done here instead of there
+is what takes time: writing samples, reading blocks, and waiting. Python's own time is not simulated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from samplecache.cache.cache import CacheSettings, SampleCache
+from samplecache.cache.figures import StrategyTotals
+from samplecache.cache.playback import Block, PlaybackStats, Reading
+from samplecache.cache.prefetcher import CHUNK_PAGES
+from samplecache.cache.session import PlayOptions, ReadBlock, Session
+from samplecache.clock import NS_PER_S, VirtualClock
+from samplecache.errors import ExhaustedError
+from samplecache.kernel.port import FaultCounts, Span, SwapCounts
+from samplecache.lab.trace import event_line, merge
+from samplecache.lab.virtual_threads import VirtualKernel, VirtualWorkers
+from samplecache.lab.workload import Cue, Load, Workload
+from samplecache.simulation.memory import Steps
+from samplecache.simulation.options import SimulationOptions
+from samplecache.simulation.scheduler import Scheduler
+from samplecache.strategy.events import Event, PrefetchDone, Underrun
+from samplecache.strategy.registry import StrategyRegistry
+
+_READER, _WORKER, _LOAD = range(3)
+"""Priorities: who reads audio goes first where several want to go on at the same time."""
+_EVICT_NS: Final = 3600 * NS_PER_S
+"""Samples are cold when the run begins, however slow the device."""
+
+
+@dataclass(slots=True)
+class Performance:
+    """One cue, played.
+
+    Attributes
+    ----------
+    cue : Cue
+        The cue.
+    session_id : str
+        The session that played it.
+    strategy : str
+        The strategy that the session got.
+    stats : PlaybackStats
+        What happened in it.
+    underruns : list of Underrun
+        Its late blocks, in their order.
+    blocks : list of range
+        The frames of each block, in their order.
+    """
+
+    cue: Cue
+    session_id: str
+    strategy: str
+    stats: PlaybackStats
+    underruns: list[Underrun] = field(default_factory=list)
+    blocks: list[range] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run, from the time when all samples were cold; times in nanoseconds.
+
+    Attributes
+    ----------
+    performances : tuple of Performance
+        In the order of the workload's cues.
+    prefetches : tuple of PrefetchDone
+        Announcements, in the order in which they were done with.
+    totals : dict
+        The cache's own sums, by strategy.
+    swap : SwapCounts
+        Swap traffic of the whole machine.
+    worker_faults : FaultCounts
+        Faults that workers took, so that readers did not.
+    peak_locked_bytes : int
+        The most that was locked at a time.
+    elapsed_ns : int
+        Until the last session had ended.
+    """
+
+    performances: tuple[Performance, ...]
+    prefetches: tuple[PrefetchDone, ...]
+    totals: dict[str, StrategyTotals]
+    swap: SwapCounts
+    worker_faults: FaultCounts
+    peak_locked_bytes: int
+    elapsed_ns: int
+
+    @property
+    def late_blocks(self) -> int:
+        """Blocks that were not ready when they were due."""
+        return sum(performance.stats.late_blocks for performance in self.performances)
+
+    @property
+    def longest_stall_ns(self) -> int:
+        """How late the latest of them was."""
+        return max((performance.stats.longest_stall_ns for performance in self.performances), default=0)
+
+    @property
+    def reader_faults(self) -> FaultCounts:
+        """Faults that readers took."""
+        return sum((performance.stats.faults for performance in self.performances), FaultCounts())
+
+
+class VirtualCache:
+    """A cache, its machine and its clients, to be run once.
+
+    Parameters
+    ----------
+    options : SimulationOptions
+        The machine. Its ``log_events`` bounds what :meth:`trace` shows of it.
+    workload : Workload
+        What happens.
+    registry : StrategyRegistry, optional
+        Strategies; all installed plugins if not given.
+    settings : CacheSettings
+        Limits and defaults of the cache.
+
+    Attributes
+    ----------
+    cache : SampleCache
+        The cache.
+    kernel : VirtualKernel
+        The machine, behind the port.
+    scheduler : Scheduler
+        Runs all virtual threads; further ones may be started before :meth:`run`.
+
+    Raises
+    ------
+    UnknownStrategyError
+        ``settings.default_strategy`` is not registered.
+    """
+
+    def __init__(
+        self,
+        options: SimulationOptions,
+        workload: Workload,
+        registry: StrategyRegistry | None = None,
+        settings: CacheSettings | None = None,
+    ) -> None:
+        settings = settings or CacheSettings()
+        self.clock = VirtualClock()
+        self.scheduler = Scheduler(self.clock)
+        self.kernel = VirtualKernel(options, self.clock)
+        self._workload = workload
+        self._threads: list[str] = []
+        self._client = self._new_thread("client")
+        self._workers = [self._new_thread(f"worker {number}") for number in range(settings.workers)]
+        workers = VirtualWorkers(self.scheduler, self.kernel, self._workers, _WORKER)
+        self.cache = SampleCache(self.kernel, settings, registry, self.clock, workers=workers)
+        self.cache.events.listen(self._note)
+        self._performances: dict[int, Performance] = {}
+        self._by_session: dict[str, Performance] = {}
+        self._prefetches: list[PrefetchDone] = []
+        self._lines: list[str] = []
+        self._pages: list[str] = []
+        self._began_ns = 0
+        self._ended_ns = 0
+
+    def run(self) -> Outcome:
+        """Upload all samples, make them cold, and play. Takes no longer than the computation.
+
+        Raises
+        ------
+        ExhaustedError
+            The machine is out of memory or swap.
+        SamplecacheError
+            The cache refuses what the workload asks: a limit, a strategy that is not there.
+        """
+        kernel = self.kernel
+        self.scheduler.start(self._prepare(), priority=_READER)
+        self.scheduler.run()
+        return Outcome(
+            tuple(self._performances[number] for number in range(len(self._workload.cues))),
+            tuple(self._prefetches),
+            self.cache.totals.snapshot(),
+            kernel.swap_counts() - self._swap_before,
+            sum((self._faults(thread) for thread in self._workers), FaultCounts()),
+            kernel.peak_locked_pages * kernel.page_bytes,
+            self._ended_ns - self._began_ns,
+        )
+
+    def trace(self) -> str:
+        """Return what has happened, a line each, by time: the machine's event log and the cache's events."""
+        capabilities = self.cache.capabilities
+        heading = [
+            f"# simulated: {capabilities.release}",
+            f"# memory {self.kernel.machine.memory_pages} pages, swap {capabilities.swap_bytes} bytes",
+            *(f"# thread {number}: {name}" for number, name in enumerate(self._threads)),
+            *self._pages,
+            f"# all samples are cold at {self._began_ns}",
+        ]
+        return merge(heading, self.kernel.machine.log_text(), self._lines)
+
+    def close(self) -> None:
+        """Unmap all samples."""
+        self.cache.close()
+
+    # --- virtual threads ---
+
+    def _prepare(self) -> Steps:
+        """Upload, make cold, and start everyone."""
+        machine = self.kernel.machine
+        regions = []
+        for sample in self._workload.samples:
+            region = self.kernel.map(sample.format.frames_to_bytes(sample.frames))
+            model = self.kernel.model(region)
+            yield from machine.write(self._client, model, 0, model.pages)
+            digest = hashlib.sha256(sample.sample_id.encode()).digest()
+            self.cache.store.publish(sample.sample_id, region, sample.format, sample.frames, digest)
+            self._pages.append(f"# {sample.sample_id}: pages [{model.base}, {model.base + model.pages})")
+            regions.append(model)
+        for model in regions:
+            if (yield from machine.evict(self._client, model, 0, model.pages, _EVICT_NS)):
+                raise ExhaustedError(
+                    "The samples do not fit into the simulated swap", remedy="Give the machine more swap, or less audio"
+                )
+        self._begin()
+
+    def _begin(self) -> None:
+        self._began_ns = self.clock.now_ns()
+        self._swap_before = self.kernel.swap_counts()
+        for number, cue in enumerate(self._workload.cues):
+            thread = self._new_thread(f"reader of {cue.sample_id}, cue {number}")
+            self.scheduler.start(self._perform(number, cue, thread), priority=_READER)
+        for load in self._workload.loads:
+            self.scheduler.start(self._press(load, self._new_thread("load")), priority=_LOAD)
+
+    def _perform(self, number: int, cue: Cue, thread: int) -> Steps:
+        """Be a client, and the service's thread that reads for it."""
+        at_ns = self._began_ns + cue.at_ns
+        if cue.hint_ahead_ns is not None:
+            yield max(self._began_ns, at_ns - cue.hint_ahead_ns)
+            self.cache.prefetch(cue.sample_id, 0, cue.frames, cue.strategy, deadline_ns=at_ns)
+            self._tell(f"announced {cue.sample_id} at {at_ns}")
+        yield at_ns
+        options = PlayOptions(
+            cue.sample_id, frames=cue.frames, strategy=cue.strategy, lead_ns=cue.lead_ns, block_ns=cue.block_ns
+        )
+        session = self.cache.open_session(options)
+        performance = Performance(cue, session.session_id, session.strategy, session.playback.stats)
+        self._performances[number] = self._by_session[session.session_id] = performance
+        self._tell(f"opened {session.session_id} {cue.sample_id} {session.strategy}")
+        yield from self._play(session, performance, thread)
+        session.close()
+        self._ended_ns = self.clock.now_ns()
+        self._tell(f"closed {session.session_id} after {session.playback.stats.frames} frames")
+
+    def _play(self, session: Session, performance: Performance, thread: int) -> Steps:
+        content = session.sample.content
+        model = self.kernel.model(content.region)
+        touch, page_bytes, now_ns = self.kernel.machine.touch, self.kernel.page_bytes, self.clock.now_ns
+        while (block := session.next_block()) is not None:
+            if block.send_ns > now_ns():
+                yield block.send_ns
+            began_ns, before = now_ns(), self._faults(thread)
+            pages = content.pages_of(block.frames, page_bytes)
+            yield from touch(thread, model, pages.start, pages.stop)
+            faults = self._faults(thread) - before
+            self.cache.meter.record_faults(faults.major, now_ns() - began_ns)
+            session.delivered(ReadBlock(block, b"", Reading(began_ns, now_ns(), faults)))
+            performance.blocks.append(block.frames)
+
+    def _press(self, load: Load, thread: int) -> Steps:
+        """Write to memory, chunk by chunk, at a steady rate."""
+        machine, page_bytes = self.kernel.machine, self.kernel.page_bytes
+        stop_ns = self._began_ns + load.stop_ns
+        yield self._began_ns + load.start_ns
+        region = self.kernel.map(load.length_bytes)
+        while self.clock.now_ns() < stop_ns:
+            for chunk in region.span.chunks(CHUNK_PAGES):
+                due_ns = self.clock.now_ns() + len(chunk) * page_bytes * NS_PER_S // load.rate_bytes_per_s
+                if due_ns > stop_ns:
+                    break
+                yield from machine.write(thread, self.kernel.model(region), chunk.start, chunk.stop)
+                yield due_ns
+            else:
+                continue
+            break
+        self.kernel.unmap(region)
+
+    # --- notes ---
+
+    def _new_thread(self, name: str) -> int:
+        """Return the machine's number of a new thread."""
+        number = len(self._threads)
+        self._threads.append(name)
+        self._faults(number)  # the machine numbers threads as it comes to know them
+        return number
+
+    def _faults(self, thread: int) -> FaultCounts:
+        minor, major = self.kernel.machine.thread_faults(thread)
+        return FaultCounts(minor, major)
+
+    def _tell(self, what: str) -> None:
+        self._lines.append(f"{self.clock.now_ns()} {what}")
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Underrun):
+            self._by_session[event.session_id].underruns.append(event)
+        elif isinstance(event, PrefetchDone):
+            self._prefetches.append(event)
+        self._lines.append(event_line(event))

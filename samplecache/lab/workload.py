@@ -1,0 +1,171 @@
+"""What a simulated client does: which samples there are, when each is announced and struck, and what else wants memory."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache.errors import InvalidError
+
+HINT_AHEAD_NS: Final = 2 * NS_PER_S
+"""A bar at 120 beats a minute: what a sequencer knows ahead."""
+LEAD_NS: Final = 30 * NS_PER_MS
+"""A jitter buffer that a drummer hardly feels."""
+BLOCK_NS: Final = 10 * NS_PER_MS
+BEAT_NS: Final = 250 * NS_PER_MS
+
+_KIT_FORMAT: Final = AudioFormat(44_100, 2, Encoding.S16)
+_PAD_NS: Final = 9 * NS_PER_S
+_PAD_HEARD_NS: Final = 5 * NS_PER_S
+_HITS: Final = 12
+_SWAY_NS: Final = 5 * NS_PER_MS
+"""How far a hand is off the beat at the most, to either side."""
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualSample:
+    """A sample of which only the length matters.
+
+    Attributes
+    ----------
+    sample_id : str
+        Its id.
+    format : AudioFormat
+        Its format.
+    frames : int
+        Its length in frames, 1 at least.
+    """
+
+    sample_id: str
+    format: AudioFormat
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A sample that is announced, and then struck and played.
+
+    Attributes
+    ----------
+    sample_id : str
+        Which.
+    at_ns : int
+        When it is struck, in nanoseconds from the beginning.
+    strategy : str
+        Strategy that is asked for; empty for no wish.
+    hint_ahead_ns : int or None
+        How long before it is struck a prefetch is asked for, at the beginning if that is longer; None for never.
+    lead_ns : int or None
+        How long after a block may leave it is due; None for unlimited pace.
+    block_ns : int
+        Length of a block.
+    frames : int
+        How many frames are played; 0 for all.
+    """
+
+    sample_id: str
+    at_ns: int
+    strategy: str = ""
+    hint_ahead_ns: int | None = HINT_AHEAD_NS
+    lead_ns: int | None = LEAD_NS
+    block_ns: int = BLOCK_NS
+    frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A thread with a buffer of its own that writes to it, over and over: memory pressure.
+
+    Attributes
+    ----------
+    length_bytes : int
+        Length of the buffer.
+    rate_bytes_per_s : int
+        How fast it writes, if memory is there in time.
+    start_ns, stop_ns : int
+        When it does, in nanoseconds from the beginning.
+    """
+
+    length_bytes: int
+    rate_bytes_per_s: int
+    start_ns: int
+    stop_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """All that happens in a run.
+
+    Attributes
+    ----------
+    samples : tuple of VirtualSample
+        Uploaded in this order, and all cold when the run begins.
+    cues : tuple of Cue
+        What is played. One sample may sound several times at once.
+    loads : tuple of Load
+        What else wants memory.
+
+    Raises
+    ------
+    InvalidError
+        A time, length or rate is impossible, or a sample is missing.
+    """
+
+    samples: tuple[VirtualSample, ...]
+    cues: tuple[Cue, ...]
+    loads: tuple[Load, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = {sample.sample_id for sample in self.samples}
+        for cue in self.cues:
+            if cue.sample_id not in known:
+                raise InvalidError(f"a cue plays {cue.sample_id!r}, which is no sample", remedy="Add it to the samples")
+            if cue.at_ns < 0 or (cue.hint_ahead_ns or 0) < 0:
+                raise InvalidError(f"a cue has a negative time: {cue}", remedy="Give 0 or more nanoseconds")
+        if any(sample.frames < 1 for sample in self.samples):
+            raise InvalidError("a sample has no frames", remedy="Give it one frame at least")
+        for load in self.loads:
+            if min(load.length_bytes, load.rate_bytes_per_s) < 1 or not 0 <= load.start_ns <= load.stop_ns:
+                raise InvalidError(
+                    f"a load is impossible: {load}",
+                    remedy="Give it a length and a rate of 1 at least, and 0 <= start <= stop",
+                )
+
+
+def beat(strategy: str, seed: int = 0, *, hint_ahead_ns: int | None = HINT_AHEAD_NS) -> Workload:
+    """Return the demo's schedule: two pads, and over them a hit every 250 ms, each cold when it is struck.
+
+    Parameters
+    ----------
+    strategy : str
+        What all cues ask for.
+    seed : int
+        Of the hand that strikes, which is off the beat by up to 5 ms.
+    hint_ahead_ns : int or None
+        How long before it is struck a sample is announced; None for never.
+    """
+    hand = random.Random(seed)  # noqa: S311 -- rhythm, no secret
+    first_ns = hint_ahead_ns or _SWAY_NS
+
+    def strike(sample: VirtualSample, beat_number: int) -> Cue:
+        # random() alone gives the same numbers in every version of Python.
+        sway_ns = int((2 * hand.random() - 1) * _SWAY_NS)
+        heard_frames = min(sample.frames, _frames(_PAD_HEARD_NS))
+        at_ns = first_ns + beat_number * BEAT_NS + sway_ns
+        return Cue(sample.sample_id, at_ns, strategy, hint_ahead_ns, frames=heard_frames)
+
+    pads = [VirtualSample(f"pad-{number}", _KIT_FORMAT, _frames(_PAD_NS)) for number in range(2)]
+    hits = [
+        VirtualSample(f"hit-{number:02}", _KIT_FORMAT, _frames((350 + 50 * number) * NS_PER_MS))
+        for number in range(_HITS)
+    ]
+    cues = [strike(pad, 2 * number) for number, pad in enumerate(pads)]
+    cues += [strike(hit, 2 + number) for number, hit in enumerate(hits)]
+    return Workload((*pads, *hits), tuple(cues))
+
+
+def _frames(duration_ns: int) -> int:
+    return _KIT_FORMAT.rate_hz * duration_ns // NS_PER_S

@@ -1,0 +1,69 @@
+"""Figures are medians of what was measured, and sums that add up."""
+
+from __future__ import annotations
+
+from samplecache.cache.figures import PageInMeter, StrategyTotals, Totals
+from samplecache.clock import NS_PER_S
+from samplecache.kernel.port import FaultCounts
+from samplecache.strategy.events import UnderrunCause
+from samplecache.strategy.view import PageInFigures
+
+
+def test_nothing_is_known_at_first() -> None:
+    assert PageInMeter().figures == PageInFigures(None, None)
+
+
+def test_latency_is_the_median_of_a_single_fault() -> None:
+    meter = PageInMeter()
+    for faults, elapsed_ns in ((1, 100), (2, 600), (10, 90_000), (0, 10**9)):
+        meter.record_faults(faults, elapsed_ns)
+    assert meter.figures == PageInFigures(300, None)
+
+
+def test_rate_is_the_median_of_prefetches() -> None:
+    meter = PageInMeter()
+    for length_bytes, elapsed_ns in ((1_000, NS_PER_S), (4_000, 2 * NS_PER_S), (9, 0), (0, 9)):
+        meter.record_prefetch(length_bytes, elapsed_ns)
+    assert meter.figures == PageInFigures(None, 1_500)
+
+
+def test_old_measurements_are_forgotten() -> None:
+    meter = PageInMeter()
+    for _ in range(64):
+        meter.record_faults(1, 1)
+    for _ in range(64):
+        meter.record_faults(1, 1_000)
+    assert meter.figures.latency_ns == 1_000
+
+
+def test_totals_add_up_by_strategy() -> None:
+    totals = Totals()
+    totals.add_session("touch")
+    totals.add_block("touch", FaultCounts(3, 1), 500, UnderrunCause.MAJOR_FAULT)
+    totals.add_block("touch", FaultCounts(2, 0), 900, UnderrunCause.CLIENT)
+    totals.add_block("touch", FaultCounts(1, 1), 700, UnderrunCause.CLIENT)
+    totals.add_block("touch", FaultCounts(), 0, None)
+    totals.add_prefetch("none", 10, 7)
+    totals.add_prefetch("none", 5, 5)
+    assert list(totals.snapshot().items()) == [
+        ("none", StrategyTotals(prefetches=2, pages_needed=15, pages_brought_in=12)),
+        (
+            "touch",
+            StrategyTotals(
+                sessions=1,
+                blocks=4,
+                late_blocks=3,
+                longest_stall_ns=900,
+                faults=FaultCounts(6, 2),
+                late_by_cause={UnderrunCause.MAJOR_FAULT: 1, UnderrunCause.CLIENT: 2},  # type: ignore[arg-type]
+            ),
+        ),
+    ]
+
+
+def test_a_snapshot_stays_what_it_was() -> None:
+    totals = Totals()
+    totals.add_block("none", FaultCounts(), 1, UnderrunCause.CLIENT)
+    before = totals.snapshot()
+    totals.add_block("none", FaultCounts(), 1, UnderrunCause.SERVICE)
+    assert (before["none"].blocks, dict(before["none"].late_by_cause)) == (1, {UnderrunCause.CLIENT: 1})

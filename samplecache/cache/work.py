@@ -16,8 +16,8 @@ from samplecache.clock import NS_PER_S, Clock
 _log = structlog.get_logger(__name__)
 
 Work = Callable[[], Iterable[None] | None]
-"""A piece of work. Where it yields, what it asked of the kernel may be going on still: calls of a worker thread block, so
-that it goes straight on, while a worker in virtual time waits.
+"""A piece of work. Where it yields, what it asked of the kernel may be going on still: a worker thread, whose calls
+block, goes straight on, while a worker in virtual time waits.
 """
 
 
@@ -35,7 +35,7 @@ class Workers(Protocol):
 
 
 class Agenda:
-    """Work that waits, in two heaps: what is ready, by deadline, and what is not yet, by time. For one thread at a time."""
+    """Work that waits, in two heaps: what is ready, by deadline, and what is not yet, by time. Not thread-safe."""
 
     def __init__(self) -> None:
         self._ready: list[tuple[int, int, Work]] = []

@@ -145,11 +145,10 @@ def _print_capabilities(found: GetCapabilitiesResponse) -> None:
     rows = [
         (
             capability.operation,
-            render.yes_no(capability.permitted),
-            render.yes_no(capability.useful),
+            render.standing(capability.permitted, capability.useful),
             capability.why,
             capability.remedy,
         )
         for capability in found.capabilities
     ]
-    render.print_table(("operation", "permitted", "useful", "why", "remedy"), rows, empty="The kernel tells nothing.")
+    render.print_table(("operation", "here", "why", "remedy"), rows, empty="The kernel tells nothing.")

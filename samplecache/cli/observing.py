@@ -43,14 +43,13 @@ def strategies(context: typer.Context, as_json: JsonFlag = False) -> None:
         (
             strategy.name + (" (default)" if strategy.name == (response.default_strategy or "none") else ""),
             strategy.summary,
-            render.yes_no(strategy.permitted),
-            render.yes_no(strategy.useful),
+            render.standing(strategy.permitted, strategy.useful),
             strategy.fallback,
             strategy.origin,
         )
         for strategy in response.strategies
     ]
-    columns = ("name", "what it does", "permitted", "useful", "fallback", "from")
+    columns = ("name", "what it does", "here", "fallback", "from")
     render.print_table(columns, rows, empty="No strategies.")
     for strategy in response.strategies:
         if strategy.why:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from samplecache.v1.samplecache_pb2 import PrefetchResult
 
 BAR_CELLS: Final = 40
+NARROW_BAR_CELLS: Final = 12
+WIDE_COLUMNS: Final = 110
+"""From here on a terminal has room for the long bar beside the counts."""
 _TIERS: Final = (
     ("absent", "·", "dim"),
     ("swapped", "░", "red"),
@@ -80,13 +83,14 @@ def residency(
     if as_json:
         print_json({"samples": [{"sample_id": name, "residency": document(where)} for name, where in found]})
         return
-    columns = ("id", "pages", *(name for name, _, _ in _TIERS), "from the first page to the last")
+    columns = ("id", "pages", *(name for name, _, _ in _TIERS), "first to last")
+    cells = BAR_CELLS if render.stdout().width >= WIDE_COLUMNS else NARROW_BAR_CELLS
     rows = [
         (
             name,
             sum(counts := (where.absent, where.swapped, where.swap_cache, where.mapped, where.locked)),
             *counts,
-            page_bar(where.map),
+            page_bar(where.map, cells),
         )
         for name, where in found
     ]
@@ -120,7 +124,7 @@ def evict(
         typer.echo(f"{sample_id}: all {response.pages} pages are out of RAM, or locked")
 
 
-def page_bar(tiers: bytes, cells: int = BAR_CELLS) -> Text:
+def page_bar(tiers: bytes, cells: int) -> Text:
     """Return at most `cells` cells for pages in `tiers`; each shows the furthest tier of the pages it stands for."""
     from rich.text import Text
 

@@ -88,6 +88,13 @@ def binding(bound: StrategyBinding) -> list[str]:
     return [f"strategy {bound.strategy} (chosen by {chosen_by}{degraded})", *(f"note: {note}" for note in bound.notes)]
 
 
+def standing(permitted: bool, useful: bool) -> str:
+    """Return what comes of an operation or a strategy here: being permitted is not yet being useful."""
+    if not permitted:
+        return "refused"
+    return "useful" if useful else "no effect"
+
+
 def yes_no(value: bool) -> str:
     """Return a truth for people."""
     return "yes" if value else "no"

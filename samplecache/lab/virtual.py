@@ -8,18 +8,18 @@ is what takes time: writing samples, reading blocks, and waiting. Python's own t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import itertools
 from dataclasses import dataclass, field
 from typing import Final
 
 from samplecache.cache.cache import CacheSettings, SampleCache
 from samplecache.cache.figures import StrategyTotals
-from samplecache.cache.playback import Block, PlaybackStats, Reading
+from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.prefetcher import CHUNK_PAGES
 from samplecache.cache.session import PlayOptions, ReadBlock, Session
 from samplecache.clock import NS_PER_S, VirtualClock
 from samplecache.errors import ExhaustedError
-from samplecache.kernel.port import FaultCounts, Span, SwapCounts
+from samplecache.kernel.port import FaultCounts, SwapCounts
 from samplecache.lab.trace import event_line, merge
 from samplecache.lab.virtual_threads import VirtualKernel, VirtualWorkers
 from samplecache.lab.workload import Cue, Load, Workload
@@ -51,8 +51,8 @@ class Performance:
         What happened in it.
     underruns : list of Underrun
         Its late blocks, in their order.
-    blocks : list of range
-        The frames of each block, in their order.
+    heard : list of range
+        The frames of all blocks in their order, where one follows the other in one piece.
     """
 
     cue: Cue
@@ -60,7 +60,14 @@ class Performance:
     strategy: str
     stats: PlaybackStats
     underruns: list[Underrun] = field(default_factory=list)
-    blocks: list[range] = field(default_factory=list)
+    heard: list[range] = field(default_factory=list)
+
+    def hear(self, frames: range) -> None:
+        """Take in the frames of a block."""
+        if self.heard and self.heard[-1].stop == frames.start:
+            self.heard[-1] = range(self.heard[-1].start, frames.stop)
+        else:
+            self.heard.append(frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +168,7 @@ class VirtualCache:
         self._prefetches: list[PrefetchDone] = []
         self._lines: list[str] = []
         self._pages: list[str] = []
+        self._swap_before = SwapCounts()
         self._began_ns = 0
         self._ended_ns = 0
 
@@ -266,7 +274,7 @@ class VirtualCache:
             faults = self._faults(thread) - before
             self.cache.meter.record_faults(faults.major, now_ns() - began_ns)
             session.delivered(ReadBlock(block, b"", Reading(began_ns, now_ns(), faults)))
-            performance.blocks.append(block.frames)
+            performance.hear(block.frames)
 
     def _press(self, load: Load, thread: int) -> Steps:
         """Write to memory, chunk by chunk, at a steady rate."""
@@ -274,16 +282,13 @@ class VirtualCache:
         stop_ns = self._began_ns + load.stop_ns
         yield self._began_ns + load.start_ns
         region = self.kernel.map(load.length_bytes)
-        while self.clock.now_ns() < stop_ns:
-            for chunk in region.span.chunks(CHUNK_PAGES):
-                due_ns = self.clock.now_ns() + len(chunk) * page_bytes * NS_PER_S // load.rate_bytes_per_s
-                if due_ns > stop_ns:
-                    break
-                yield from machine.write(thread, self.kernel.model(region), chunk.start, chunk.stop)
-                yield due_ns
-            else:
-                continue
-            break
+        model = self.kernel.model(region)
+        for chunk in itertools.cycle(list(region.span.chunks(CHUNK_PAGES))):
+            next_ns = self.clock.now_ns() + len(chunk) * page_bytes * NS_PER_S // load.rate_bytes_per_s
+            if next_ns > stop_ns:
+                break
+            yield from machine.write(thread, model, chunk.start, chunk.stop)
+            yield next_ns
         self.kernel.unmap(region)
 
     # --- notes ---

@@ -19,7 +19,6 @@ from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.pages import SimulatedRegion
 from samplecache.simulation.scheduler import PARKED, Scheduler, VirtualThread
 
-
 _UNLOCKED_IN_RAM: Final = (Tier.SWAP_CACHE, Tier.MAPPED)
 
 

@@ -1,4 +1,4 @@
-"""What a simulated client does: which samples there are, when each is announced and struck, and what else wants memory."""
+"""What happens in a simulation: which samples there are, when each is announced and struck, what else wants memory."""
 
 from __future__ import annotations
 

@@ -92,10 +92,11 @@ class PlaybackHandlers(Handlers):
         locked = await self.blocking(self.cache.ledger.held, prefetch.order.holder)
         yield pb.PrefetchResponse(result=translate.prefetch_result(prefetch, locked))
 
-    async def Play(
-        self, request: AsyncIterator[playback_pb2.PlayRequest], context: Context
-    ) -> AsyncIterator[playback_pb2.PlayResponse]:
-        """Play a sample; see the contract."""
+    async def Play(self, request: AsyncIterator[playback_pb2.PlayRequest], context: Context) -> None:
+        """Play a sample; see the contract.
+
+        It writes to the stream itself, unlike the others: a generator would cost every block several more awaits.
+        """
         requests = aiter(request)
         first = await anext(requests, None)
         if first is None or first.WhichOneof("command") != "start":
@@ -105,19 +106,18 @@ class PlaybackHandlers(Handlers):
         session = self.cache.open_session(translate.play_options(first.start))
         commands = _Commands(requests)
         try:
-            yield _started(session)
-            async for response in self._play(session, commands):
-                yield response
-            yield playback_pb2.PlayResponse(
-                summary=playback_pb2.PlaySummary(
-                    stats=translate.playback_stats(session.playback.stats), next_frame=session.playback.next_frame
-                )
+            await context.write(_started(session))
+            await self._play(session, commands, context)
+            summary = playback_pb2.PlaySummary(
+                stats=translate.playback_stats(session.playback.stats), next_frame=session.playback.next_frame
             )
+            await context.write(playback_pb2.PlayResponse(summary=summary))
         finally:
             commands.close()
             session.close()
 
-    async def _play(self, session: Session, commands: _Commands) -> AsyncIterator[playback_pb2.PlayResponse]:
+    async def _play(self, session: Session, commands: _Commands, context: Context) -> None:
+        """Send blocks, each at its time, and obey commands in between, until the end or a stop."""
         clock = self.cache.clock
         client_ns = 0
         while True:
@@ -125,7 +125,7 @@ class PlaybackHandlers(Handlers):
                 if command.WhichOneof("command") == "stop":
                     return
                 if (answer := _obey(session, command)) is not None:
-                    yield answer
+                    await context.write(answer)
             block = session.next_block()
             if block is None:
                 break
@@ -135,17 +135,15 @@ class PlaybackHandlers(Handlers):
                     continue
             read = await self._read(session, block, client_ns)
             underrun = session.delivered(read)
-            sent_ns = clock.now_ns()
             if underrun is not None:
-                yield playback_pb2.PlayResponse(underrun=translate.underrun(underrun))
+                await context.write(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
             if read.pcm:
-                yield _block(block, read.pcm)
-            # A generator goes on when its answer was sent: what that took, the client took.
-            client_ns = clock.now_ns() - sent_ns
+                await context.write(_block(block, read.pcm))
+            # A write returns when the client's window has room: what passed since the block was ready, the client took.
+            client_ns = clock.now_ns() - read.reading.ready_ns
         if tail := session.converter.flush():
-            yield playback_pb2.PlayResponse(
-                block=playback_pb2.PlayBlock(frame_offset=session.playback.next_frame, pcm=tail)
-            )
+            last = playback_pb2.PlayBlock(frame_offset=session.playback.next_frame, pcm=tail)
+            await context.write(playback_pb2.PlayResponse(block=last))
 
     async def _read(self, session: Session, block: Block, client_ns: int) -> ReadBlock:
         """Copy a resident block at once, any other on a reader thread: a page fault must not stop the loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -113,7 +114,6 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        wrap = _wrap_stream if handler.response_streaming else _wrap_unary
         factories: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
             (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
             (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -123,7 +123,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         name, factory = factories[bool(handler.request_streaming), bool(handler.response_streaming)]
         behaviour = getattr(handler, name)
         wrapped = factory(
-            wrap(_parsing(handler, behaviour), handler_call_details.method, self._observe),
+            _wrap(_parsing(handler, behaviour), handler_call_details.method, self._observe),
             response_serializer=handler.response_serializer,
         )
         return cast("Handler", wrapped)
@@ -191,18 +191,17 @@ def _parsing(handler: grpc.RpcMethodHandler[Any, Any], behaviour: Callable[..., 
     return lambda raw, context: behaviour(parse(raw), context)
 
 
-def _wrap_unary(behaviour: Callable[..., Awaitable[Any]], method: str, observe: Observe) -> Callable[..., Any]:
+def _wrap(behaviour: Callable[..., Any], method: str, observe: Observe) -> Callable[..., Awaitable[Any]]:
+    """Return a coroutine function for any kind of handler; a generator's answers are written to the stream."""
+
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         async with _Ending(context, method, observe):
-            return await behaviour(request, context)
-
-    return call
-
-
-def _wrap_stream(behaviour: Callable[..., Any], method: str, observe: Observe) -> Callable[..., Any]:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async with _Ending(context, method, observe), aclosing(behaviour(request, context)) as responses:
-            async for response in responses:
-                yield response
+            answer = behaviour(request, context)
+            if not inspect.isasyncgen(answer):
+                return await answer
+            async with aclosing(answer) as responses:
+                async for response in responses:
+                    await context.write(response)
+            return None
 
     return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import Final
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
@@ -14,6 +15,7 @@ from samplecache.cache.prefetcher import Prefetch
 from samplecache.cache.sample import Sample
 from samplecache.cache.session import PlayOptions
 from samplecache.cache.upload import Declaration
+from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError, InvalidFormatError
 from samplecache.kernel import port
 from samplecache.strategy import events
@@ -46,6 +48,9 @@ _CAUSES = {
     events.UnderrunCause.SERVICE: playback_pb2.UNDERRUN_CAUSE_SERVICE,
 }
 
+_MAX_DURATION_S: Final = 315_576_000_000
+"""10 000 years: what google/protobuf/duration.proto allows."""
+
 
 # --- time ---
 
@@ -65,15 +70,12 @@ def nanoseconds(message: duration_pb2.Duration, field: str) -> int:
     InvalidError
         It is negative, or no Duration at all. The reason is ``INVALID_DURATION``.
     """
-    try:
-        value_ns = int(message.ToNanoseconds())
-    except ValueError:
-        value_ns = -1
-    if value_ns < 0:
+    # ToNanoseconds takes any numbers, so duration.proto's own bounds are checked here.
+    if not (0 <= message.seconds <= _MAX_DURATION_S and 0 <= message.nanos < NS_PER_S):
         raise InvalidError(
             f"{field} is no duration", remedy="Give zero or a positive Duration", reason="INVALID_DURATION", field=field
         )
-    return value_ns
+    return int(message.ToNanoseconds())
 
 
 def timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:

@@ -14,7 +14,7 @@ from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache import CacheSettings, Declaration, SampleCache
 from samplecache.cache.store import Publication
 from samplecache.clock import MonotonicClock
-from samplecache.kernel.port import Capabilities, Capability, Operation
+from samplecache.kernel.port import Capabilities, Capability, Operation, Region, Span
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.simulation.device import DeviceProfile, device_profile
 from samplecache.simulation.options import SimulationOptions
@@ -54,21 +54,45 @@ def simulated_kernel(device: str | DeviceProfile = "zram-lz4", **different: Any)
     return SimulatedKernel(machine_options(device, **different), MonotonicClock())
 
 
-class TouchLog(SimulatedKernel):
-    """A simulated kernel that notes which pages are touched, and in which the first touch waits at a gate."""
+class GatedKernel(SimulatedKernel):
+    """A simulated kernel in which calls can be held up, and that knows what is mapped and which pages were touched."""
 
-    def __init__(self, options: SimulationOptions) -> None:
-        super().__init__(options, MonotonicClock())
+    def __init__(self, device: str | DeviceProfile = "zram-lz4", **different: Any) -> None:
+        super().__init__(machine_options(device, **different), MonotonicClock())
+        self.mapped: set[Region] = set()
         self.touched: list[tuple[int, int, int]] = []
         """Length of the region, first page and end of every touch, as it began."""
+        self.held_up = ""
+        """The one call that waits at the gate."""
         self.reached = threading.Event()
         self.gate = threading.Event()
 
-    def touch(self, region: Any, span: Any) -> None:
+    def _wait(self, call: str) -> None:
+        if self.held_up == call:
+            self.reached.set()
+            passes(self.gate)
+
+    def map(self, length_bytes: int) -> Region:
+        region = super().map(length_bytes)
+        self.mapped.add(region)
+        return region
+
+    def unmap(self, region: Region) -> None:
+        super().unmap(region)
+        self.mapped.remove(region)
+
+    def touch(self, region: Region, span: Span) -> None:
         self.touched.append((region.pages, span.start, span.stop))
-        self.reached.set()
-        passes(self.gate)
+        self._wait("touch")
         super().touch(region, span)
+
+    def lock(self, region: Region, span: Span) -> None:
+        self._wait("lock")
+        super().lock(region, span)
+
+    def read(self, region: Region, offset_bytes: int, length_bytes: int) -> bytearray:
+        self._wait("read")
+        return super().read(region, offset_bytes, length_bytes)
 
 
 def pcm(length_bytes: int, seed: int = 0) -> bytes:

@@ -212,6 +212,13 @@ def test_duration(duration_ns: int, text: str) -> None:
     assert render.duration(duration_ns) == text
 
 
+@pytest.mark.parametrize(
+    ("permitted", "useful", "text"), [(True, True, "useful"), (True, False, "no effect"), (False, False, "refused")]
+)
+def test_standing(permitted: bool, useful: bool, text: str) -> None:
+    assert render.standing(permitted, useful) == text
+
+
 @given(st.binary(max_size=200).map(lambda pages: bytes(page % 5 for page in pages)), st.integers(1, 50))
 def test_a_bar_is_no_longer_than_the_pages_and_shows_every_cold_one(tiers: bytes, cells: int) -> None:
     bar = page_bar(tiers, cells).plain

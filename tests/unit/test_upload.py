@@ -198,7 +198,7 @@ def test_the_number_of_uploads_is_limited(desk: UploadDesk) -> None:
     desk.close(second, done=False)
     desk.open(declared())
     assert len(desk) == 3
-    with pytest.raises(LimitError, match="3 uploads are under way.* raise max_uploads") as caught:
+    with pytest.raises(LimitError, match=r"3 uploads are under way.* raise max_uploads") as caught:
         desk.open(declared())
     assert (caught.value.reason_code, len(desk)) == ("TOO_MANY_UPLOADS", 3)
     assert desk.open(declared("kept")) is second  # it counts already

@@ -103,30 +103,12 @@ def _served_capabilities(context: typer.Context) -> GetCapabilitiesResponse:
 def _local_capabilities() -> GetCapabilitiesResponse:
     from samplecache.kernel.ledger import default_lock_budget
     from samplecache.kernel.linux import LinuxKernel
-    from samplecache.v1 import samplecache_pb2 as pb
+    from samplecache.service import translate
 
     kernel = LinuxKernel()
     found = kernel.probe()
     kernel.close()
-    return pb.GetCapabilitiesResponse(
-        kernel=found.kernel,
-        release=found.release,
-        capabilities=[
-            pb.Capability(
-                operation=operation.value,
-                permitted=capability.permitted,
-                useful=capability.useful,
-                why=capability.why,
-                remedy=capability.remedy,
-            )
-            for operation, capability in found.operations.items()
-        ],
-        swap_bytes=found.swap_bytes,
-        swap_device=found.swap_device,
-        lock_limit_bytes=found.lock_limit_bytes,
-        lock_budget_bytes=default_lock_budget(found),
-        page_bytes=kernel.page_bytes,
-    )
+    return translate.capabilities(found, default_lock_budget(found), kernel.page_bytes)
 
 
 def _print_capabilities(found: GetCapabilitiesResponse) -> None:

@@ -178,13 +178,16 @@ class LinuxKernel(Kernel):
 
     def read(self, region: Region, offset_bytes: int, length_bytes: int) -> bytearray:
         """See :meth:`Kernel.read`. One ``memmove``: the order in which it touches the pages is the C library's."""
-        with self._bytes(region, offset_bytes, length_bytes) as address:
-            before = _thread_usage()
-            copy = bytearray(length_bytes)  # writes its zeros at once: no fault is left for the copying
-            self._copies.faults = self._copy_faults() + (_thread_usage() - before)
+        own = self._check_bytes(region, offset_bytes, length_bytes)
+        before = _thread_usage()
+        copy = bytearray(length_bytes)  # writes its zeros at once: no fault is left for the copying
+        after = _thread_usage()
+        if after != before:
+            self._copies.faults = self._copy_faults() + (after - before)
+        with own as base:
             if copy:
-                _memmove(ctypes.addressof(ctypes.c_char.from_buffer(copy)), address, length_bytes)
-            return copy
+                _memmove(ctypes.addressof(ctypes.c_char.from_buffer(copy)), base + offset_bytes, length_bytes)
+        return copy
 
     # --- paging ---
 
@@ -305,8 +308,15 @@ class LinuxKernel(Kernel):
 
     def in_core(self, region: Region, span: Span) -> bool:
         """See :meth:`Kernel.in_core`. Pages never written cost a look at the pagemap; without one they count as out."""
-        with self._pages(region, span) as address:
-            if self._in_core(address, span).all():
+        own = _own(region)
+        own.check(span)
+        # By hand what `_pages` does, and without NumPy: this is asked before every block that is played.
+        vector = ctypes.create_string_buffer(len(span) or 1)
+        with own as base:
+            address = base + span.start * self.page_bytes
+            if span:
+                _call(_mincore, address, len(span) * self.page_bytes, ctypes.addressof(vector))
+            if vector.raw.count(1) == len(span):
                 return True
             entries = self._page_entries(address, span)
             if entries is None:
@@ -355,20 +365,24 @@ class LinuxKernel(Kernel):
         """Check `span` and give the address of its first page, mapped until the end of the block."""
         own = _own(region)
         own.check(span)
-        with own.use() as base:
+        with own as base:
             yield base + span.start * self.page_bytes
 
     @contextmanager
     def _bytes(self, region: Region, offset_bytes: int, length_bytes: int) -> Iterator[int]:
         """Check a range of bytes and give its address, mapped until the end of the block."""
+        with self._check_bytes(region, offset_bytes, length_bytes) as base:
+            yield base + offset_bytes
+
+    def _check_bytes(self, region: Region, offset_bytes: int, length_bytes: int) -> LinuxRegion:
         if offset_bytes < 0 or length_bytes < 0:
             raise InvalidSpanError(
                 f"{length_bytes} bytes at {offset_bytes} are not a range", remedy="Give neither a negative value"
             )
         own = _own(region)
-        own.check(Span.of_bytes(offset_bytes, offset_bytes + length_bytes, self.page_bytes))
-        with own.use() as base:
-            yield base + offset_bytes
+        if offset_bytes + length_bytes > own.pages * self.page_bytes:
+            own.check(Span.of_bytes(offset_bytes, offset_bytes + length_bytes, self.page_bytes))
+        return own
 
 
 def _own(region: Region) -> LinuxRegion:

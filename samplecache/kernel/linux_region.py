@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +28,8 @@ class LinuxRegion(Region):
         self._users = 0
         self._idle = threading.Condition()
 
-    @contextmanager
-    def use(self) -> Iterator[int]:
-        """Keep the region mapped and give its address.
+    def __enter__(self) -> int:
+        """Keep the region mapped until the end of the block, and give its address. Any number of threads at a time.
 
         Raises
         ------
@@ -42,12 +40,15 @@ class LinuxRegion(Region):
             if not self._base:
                 raise UnmappedError("The region has been unmapped", remedy="Map a new one")
             self._users += 1
-            base = self._base
-        try:
-            yield base
-        finally:
-            with self._idle:
-                self._users -= 1
+            return self._base
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the region."""
+        with self._idle:
+            self._users -= 1
+            if not self._base:  # someone waits to unmap it
                 self._idle.notify_all()
 
     def retire(self) -> None:

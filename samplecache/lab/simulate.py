@@ -132,9 +132,9 @@ def _print(options: SimulationOptions, rows: list[Row]) -> None:
         "strategy",
         "late blocks",
         "longest stall",
-        "reader faults",
-        "worker faults",
-        "in time",
+        "readers",
+        "workers",
+        "prefetched",
         "read in",
         "locked",
     )
@@ -147,7 +147,7 @@ def _print(options: SimulationOptions, rows: list[Row]) -> None:
                 duration(row.longest_stall_ns) if row.late_blocks else "-",
                 f"{row.reader_major_faults} + {row.reader_minor_faults}",
                 f"{row.worker_major_faults} + {row.worker_minor_faults}",
-                f"{row.prefetches_in_time} of {row.prefetches}",
+                f"{row.pages_brought_in} of {row.pages_needed}",
                 f"{row.pswpin} pages",
                 size(row.peak_locked_bytes),
             )
@@ -156,7 +156,7 @@ def _print(options: SimulationOptions, rows: list[Row]) -> None:
         empty="no strategy",
         numbers=columns[1:],
     )
-    typer.echo("Faults: major + minor. In time: prefetches that ended before their sample was struck.")
+    typer.echo("readers, workers: their faults, major + minor; prefetched: of the pages announced that were not in RAM")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.prefetcher import CHUNK_PAGES
 from samplecache.cache.session import PlayOptions, ReadBlock, Session
 from samplecache.clock import NS_PER_S, VirtualClock
-from samplecache.errors import ExhaustedError
 from samplecache.kernel.port import FaultCounts, SwapCounts
 from samplecache.lab.trace import event_line, merge
 from samplecache.lab.virtual_threads import VirtualKernel, VirtualWorkers
@@ -29,10 +28,10 @@ from samplecache.simulation.scheduler import Scheduler
 from samplecache.strategy.events import Event, PrefetchDone, Underrun
 from samplecache.strategy.registry import StrategyRegistry
 
-_READER, _WORKER, _LOAD = range(3)
+_READER: Final = 0
+_WORKER: Final = 1
+_LOAD: Final = 2
 """Priorities: who reads audio goes first where several want to go on at the same time."""
-_EVICT_NS: Final = 3600 * NS_PER_S
-"""Samples are cold when the run begins, however slow the device."""
 
 
 @dataclass(slots=True)
@@ -216,7 +215,6 @@ class VirtualCache:
     def _prepare(self) -> Steps:
         """Upload, make cold, and start everyone."""
         machine = self.kernel.machine
-        regions = []
         for sample in self._workload.samples:
             region = self.kernel.map(sample.format.frames_to_bytes(sample.frames))
             model = self.kernel.model(region)
@@ -224,12 +222,9 @@ class VirtualCache:
             digest = hashlib.sha256(sample.sample_id.encode()).digest()
             self.cache.store.publish(sample.sample_id, region, sample.format, sample.frames, digest)
             self._pages.append(f"# {sample.sample_id}: pages [{model.base}, {model.base + model.pages})")
-            regions.append(model)
-        for model in regions:
-            if (yield from machine.evict(self._client, model, 0, model.pages, _EVICT_NS)):
-                raise ExhaustedError(
-                    "The samples do not fit into the simulated swap", remedy="Give the machine more swap, or less audio"
-                )
+        memory_pages = machine.memory_pages
+        for limit_pages in (0, memory_pages):  # as with the limit of a memory control group, taken away and given back
+            yield from machine.resize_memory(self._client, limit_pages)
         self._begin()
 
     def _begin(self) -> None:

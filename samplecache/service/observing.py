@@ -40,26 +40,8 @@ class ObservingHandlers(Handlers):
 
     async def GetCapabilities(self, request: pb.GetCapabilitiesRequest, context: Context) -> pb.GetCapabilitiesResponse:
         """Tell what the kernel can do; see the contract."""
-        found = self.cache.capabilities
-        return pb.GetCapabilitiesResponse(
-            kernel=found.kernel,
-            release=found.release,
-            capabilities=[
-                pb.Capability(
-                    operation=operation.value,
-                    permitted=capability.permitted,
-                    useful=capability.useful,
-                    why=capability.why,
-                    remedy=capability.remedy,
-                )
-                for operation, capability in found.operations.items()
-            ],
-            swap_bytes=found.swap_bytes,
-            swap_device=found.swap_device,
-            lock_limit_bytes=found.lock_limit_bytes,
-            lock_budget_bytes=self.cache.ledger.budget_bytes,
-            page_bytes=self.cache.kernel.page_bytes,
-        )
+        cache = self.cache
+        return translate.capabilities(cache.capabilities, cache.ledger.budget_bytes, cache.kernel.page_bytes)
 
     async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> pb.GetStatsResponse:
         """Show counters and gauges; see the contract."""

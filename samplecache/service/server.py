@@ -51,7 +51,7 @@ _OPTIONS: Final = (
 """Conventions of the field; PCM does not compress, so compression stays off."""
 
 
-class Servicer(
+class Servicer(  # type: ignore[misc]  # Play is a coroutine that writes, of which the generated types know nothing
     UploadHandlers,
     SampleHandlers,
     PlaybackHandlers,

@@ -219,6 +219,31 @@ def residency(value: port.Residency, page_bytes: int, *, with_map: bool) -> samp
     )
 
 
+def capabilities(
+    value: port.Capabilities, lock_budget_bytes: int, page_bytes: int
+) -> samplecache_pb2.GetCapabilitiesResponse:
+    """Return the wire form of what a kernel can do."""
+    return samplecache_pb2.GetCapabilitiesResponse(
+        kernel=value.kernel,
+        release=value.release,
+        capabilities=[
+            samplecache_pb2.Capability(
+                operation=operation.value,
+                permitted=capability.permitted,
+                useful=capability.useful,
+                why=capability.why,
+                remedy=capability.remedy,
+            )
+            for operation, capability in value.operations.items()
+        ],
+        swap_bytes=value.swap_bytes,
+        swap_device=value.swap_device,
+        lock_limit_bytes=value.lock_limit_bytes,
+        lock_budget_bytes=lock_budget_bytes,
+        page_bytes=page_bytes,
+    )
+
+
 def fault_counts(value: port.FaultCounts) -> sample_pb2.FaultCounts:
     """Return the wire form of fault counts."""
     return sample_pb2.FaultCounts(minor=value.minor, major=value.major)

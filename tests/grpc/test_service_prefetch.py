@@ -199,7 +199,8 @@ async def test_a_lock_budget_that_is_too_small_is_said(serve: Serve) -> None:
     _, result = await ended(served, strategy="lock-all")
     assert result.pages_locked == 3
     assert list(result.notes) == [f"The lock budget of {3 * PAGE_BYTES} bytes is used up. Raise it, or hold less."]
-    assert (result.pages_brought_in, result.pages_failed) == (3, PAGES - 3)
+    assert result.pages_brought_in >= 3  # and what the faults read ahead
+    assert result.pages_brought_in + result.pages_failed == PAGES
 
 
 # --- who chooses ---

@@ -223,7 +223,7 @@ class TestPressure:
 
     def test_swap_that_is_too_small_is_an_error_with_a_remedy(self) -> None:
         options = dataclasses.replace(machine(), swap_slots=16)
-        with pytest.raises(ExhaustedError, match="Give the machine more swap"):
+        with pytest.raises(ExhaustedError, match="Give the machine more memory or swap"):
             play(beat("none"), options)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -30,7 +30,7 @@ class House:
         self.scheduler.run()
         self.done: list[tuple[str, int]] = []
 
-    def _prepare(self) -> Iterator[int]:
+    def _prepare(self) -> Generator[int, None, None]:
         model = self.kernel.model(self.region)
         yield from self.kernel.machine.write(0, model, 0, PAGES)
         yield from self.kernel.machine.evict(0, model, 0, PAGES, NS_PER_S)
@@ -98,9 +98,9 @@ def test_closed_workers_forget_what_has_not_begun() -> None:
 
 
 def test_a_refused_lock_is_refused_at_once() -> None:
-    options = SimulationOptions.for_device("hdd-7200", memory_bytes=1 << 20, swap_bytes=1 << 20)
+    options = SimulationOptions.for_device("hdd-7200", memory_bytes=16 << 20, swap_bytes=1 << 20)
     kernel = VirtualKernel(options, VirtualClock())
-    region = kernel.map(options.lock_limit_bytes or 0)
+    region = kernel.map(8 << 20)  # all that RLIMIT_MEMLOCK allows
     more = kernel.map(1)
     kernel.lock(region, region.span)
     with pytest.raises(LockLimitError):

@@ -18,7 +18,7 @@ from samplecache.clock import NS_PER_S
 from samplecache.errors import SamplecacheError, StateError
 from samplecache_demo.machine import Stage, stage
 from samplecache_demo.performance import Performance, perform
-from samplecache_demo.report import Results, picture, print_table, write_json
+from samplecache_demo.report import Results, markdown, picture, table, write_json
 from samplecache_demo.schedule import Cue, make_schedule
 from samplecache_demo.sounds import Kit, find_kit
 from samplecache_player import open_output
@@ -84,9 +84,10 @@ def compare(
                 progress.update(task, description=f"playing under {strategy}")
                 _play_until_quiet(playing_on, schedule, strategy, kit.rate_hz, output, results)
                 progress.advance(task)
-    print_table(console, results)
+    console.print(table(results))
     durations_s = _durations_s(client, schedule)
     picture(results, schedule, durations_s, results_dir / "comparison.png")
+    (results_dir / "comparison.md").write_text(markdown(results))
     write_json(results, results_dir / "comparison.json", {"samples": kit.origin, "pages": pages, "output": note})
     console.print(
         f"picture: {results_dir / 'comparison.png'}   figures: {results_dir / 'comparison.json'}", highlight=False

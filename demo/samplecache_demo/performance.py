@@ -16,8 +16,8 @@ from samplecache.witness import Witness
 from samplecache_demo.schedule import HINT_AHEAD_NS, LEAD_NS, Cue
 from samplecache_player import Player, Voice, VoiceReport, open_output
 
-NOISY_NS = LEAD_NS
-"""A machine that wakes a sleeping thread later than the jitter buffer is long makes glitches of its own."""
+NOISY_NS = LEAD_NS // 2
+"""A machine that wakes a sleeping thread that late makes glitches of its own: a block passes several threads in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Performance:
 
     @property
     def noisy(self) -> bool:
-        """Whether the machine itself stalled for longer than the jitter buffer, so that glitches may be its own."""
+        """Whether the machine itself stalled for so long that glitches may be its own."""
         return max(self.machine_ns, self.output_lateness_ns) > NOISY_NS
 
     @property

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from samplecache.clock import NS_PER_MS
@@ -51,27 +50,48 @@ class Results:
         return sum(performance.noisy for performance in self.all)
 
 
-def table(results: Results) -> Table:
-    """Return the comparison as a table: medians, with least and most where there are several repetitions."""
-    table = Table(title=results.label, title_style="bold", caption=_caption(results))
-    table.add_column("strategy")
-    for heading in (
-        "glitches",
-        "late blocks",
-        "longest stall",
-        "first block,\nmedian",
-        "first block,\nworst",
-        "major\nfaults",
-        "minor\nfaults",
-        "pages\nread in",
-        "machine's\nown stall",
-    ):
-        table.add_column(heading, justify="right")
+_HEADINGS = (
+    "glitches",
+    "late blocks",
+    "longest stall, ms",
+    "first block, median, ms",
+    "first block, worst, ms",
+    "major faults",
+    "minor faults",
+    "pages read in",
+    "machine stall, ms",
+)
+
+
+def _figures(runs: Sequence[Performance]) -> list[list[float]]:
+    """Return every run's figures, a list for each of `_HEADINGS`."""
+    return [
+        [run.glitches for run in runs],
+        [run.late_blocks for run in runs],
+        [run.longest_stall_ns / NS_PER_MS for run in runs],
+        [statistics.median(run.first_blocks_ns) / NS_PER_MS for run in runs],
+        [run.first_blocks_ns[-1] / NS_PER_MS for run in runs],
+        [run.major_faults for run in runs],
+        [run.minor_faults for run in runs],
+        [run.swap_in_pages for run in runs],
+        [run.machine_ns / NS_PER_MS for run in runs],
+    ]
+
+
+def _shown(values: Sequence[float]) -> tuple[str, str]:
+    """Return the median, and least to most unless they are all alike."""
+    middle, least, most = (_number(value) for value in (statistics.median(values), min(values), max(values)))
+    return middle, "" if least == most else f"{least}-{most}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value % 1 and value < 100 else f"{value:.0f}"
+
+
+def _rows(results: Results) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     for strategy in results.strategies:
-        runs = results.quiet(strategy)
-        if runs:
-            table.add_row(_name(strategy, runs), *_row(runs))
-    return table
+        if runs := results.quiet(strategy):
+            yield _name(strategy, runs), [_shown(values) for values in _figures(runs)]
 
 
 def _name(strategy: str, runs: Sequence[Performance]) -> str:
@@ -79,45 +99,39 @@ def _name(strategy: str, runs: Sequence[Performance]) -> str:
     return strategy if bound == strategy else f"{strategy} → {bound}"
 
 
-def _row(runs: Sequence[Performance]) -> list[str]:
-    return [
-        _count(run.glitches for run in runs),
-        _count(run.late_blocks for run in runs),
-        _ms(run.longest_stall_ns for run in runs),
-        _ms(statistics.median(run.first_blocks_ns) for run in runs),
-        _ms(run.first_blocks_ns[-1] for run in runs),
-        _count(run.major_faults for run in runs),
-        _count(run.minor_faults for run in runs),
-        _count(run.swap_in_pages for run in runs),
-        _ms(run.machine_ns for run in runs),
-    ]
-
-
-def _count(values: Iterable[int]) -> str:
-    return _spread([float(value) for value in values], "{:.0f}", "")
-
-
-def _ms(values_ns: Iterable[float]) -> str:
-    return _spread([value / NS_PER_MS for value in values_ns], "{:.1f}", " ms")
-
-
-def _spread(values: list[float], pattern: str, unit: str) -> str:
-    middle, least, most = (pattern.format(value) for value in (statistics.median(values), min(values), max(values)))
-    return f"{middle}{unit}" if least == most else f"{middle}{unit}\n[dim]{least}-{most}[/dim]"
-
-
 def _caption(results: Results) -> str:
-    counts = {strategy: len(results.quiet(strategy)) for strategy in results.strategies}
-    repeats = max(counts.values())
-    text = "one run each" if repeats == 1 else f"median and range of {min(counts.values())}-{repeats} runs each"
+    counts = sorted({len(results.quiet(strategy)) for strategy in results.strategies})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    text = "one run each" if counts == [1] else f"median and range of {each} runs each"
     if results.noisy:
-        text += f"; {results.noisy} more were disturbed by the machine itself and are only in the JSON"
+        text += f"; {results.noisy} that the machine itself disturbed were repeated and are only in the JSON"
     return text
 
 
-def print_table(console: Console, results: Results) -> None:
-    """Print the table."""
-    console.print(table(results))
+def table(results: Results) -> Table:
+    """Return the comparison as a table: medians, with least and most where there are several repetitions."""
+    shown = Table(title=results.label, title_style="bold", caption=_caption(results))
+    shown.add_column("strategy")
+    for heading in _HEADINGS:
+        shown.add_column(heading, justify="right")
+    for name, cells in _rows(results):
+        shown.add_row(name, *(f"{middle}\n[dim]{spread}[/dim]" if spread else middle for middle, spread in cells))
+    return shown
+
+
+def markdown(results: Results) -> str:
+    """Return the same table for a page."""
+    lines = [
+        f"**{results.label}**",
+        "",
+        f"| strategy | {' | '.join(_HEADINGS)} |",
+        f"|---|{'--:|' * len(_HEADINGS)}",
+    ]
+    for name, cells in _rows(results):
+        texts = [f"{middle} ({spread})" if spread else middle for middle, spread in cells]
+        lines.append(f"| `{name}` | {' | '.join(texts)} |")
+    caption = _caption(results)
+    return "\n".join([*lines, "", f"{caption[0].upper()}{caption[1:]}."]) + "\n"
 
 
 def picture(results: Results, schedule: Sequence[Cue], durations_s: dict[str, float], path: Path) -> None:

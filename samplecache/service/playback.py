@@ -57,9 +57,10 @@ class _Commands:
         finally:
             timer.cancel()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop listening."""
         self._reader.cancel()
+        await asyncio.wait([self._reader])
 
 
 class PlaybackHandlers(Handlers):
@@ -113,8 +114,8 @@ class PlaybackHandlers(Handlers):
             )
             await context.write(playback_pb2.PlayResponse(summary=summary))
         finally:
-            commands.close()
             session.close()
+            await commands.close()
 
     async def _play(self, session: Session, commands: _Commands, context: Context) -> None:
         """Send blocks, each at its time, and obey commands in between, until the end or a stop."""

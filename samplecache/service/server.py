@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import stat
+import socket
+import ssl
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -142,24 +142,15 @@ class Server:
 
     async def stop(self) -> None:
         """Refuse new calls, let streams play on for ``grace_s``, then end everything."""
+        _log.info("stopping", sessions=self.cache.session_count, grace_s=self._config.grace_s)
         await self._health.enter_graceful_shutdown()
         self._servicer.end_watches()
         await self._server.stop(self._config.grace_s)
         await self._stack.aclose()
 
-    async def run(self) -> None:
-        """Wait for SIGTERM or SIGINT, then stop."""
-        loop = asyncio.get_running_loop()
-        asked = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked.set)
-        await asked.wait()
-        _log.info("stopping", sessions=self.cache.session_count, grace_s=self._config.grace_s)
-        await self.stop()
-
     def _listen(self, address: str) -> str:
         if address.startswith("unix:"):
-            _remove_stale_socket(Path(address.removeprefix("unix:")))
+            _refuse_living_socket(Path(address.removeprefix("unix:")))
         try:
             port = self._add_port(address)
         except RuntimeError as error:
@@ -177,32 +168,37 @@ class Server:
         if cert is None or key is None:
             raise ConfigurationError("tls_cert and tls_key go together", remedy="Give both, or neither")
         try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)  # grpc would not say what is wrong
             pair = (key.read_bytes(), cert.read_bytes())
         except OSError as error:
             raise ConfigurationError(
-                f"{error.filename} cannot be read: {error.strerror}", remedy="Give readable PEM files"
+                f"{cert} and {key} are no certificate and its key: {error.strerror or error}",
+                remedy="Give readable PEM files that belong together",
             ) from error
         return int(self._server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
 
 
-def _remove_stale_socket(path: Path) -> None:
-    """Remove a socket that a server that crashed left behind; grpc would not bind over it."""
-    if path.exists() and stat.S_ISSOCK(os.stat(path).st_mode) and not _is_alive(path):
-        path.unlink()
-
-
-def _is_alive(path: Path) -> bool:
-    import socket
-
+def _refuse_living_socket(path: Path) -> None:
+    """Raise if a server listens on the socket `path`: grpc binds over any socket, be it stale or alive."""
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
+        if probe.connect_ex(str(path)) == 0:
+            raise ConfigurationError(
+                f"unix:{path} cannot be listened on: another server does",
+                remedy="Stop that server, or choose another path",
+                path=path,
+            )
 
 
 async def _serve(config: ServerConfig, ready: Callable[[Server], Any]) -> None:
+    asked = asyncio.Event()
+    # Before anybody hears that there is a server to be stopped.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
     server = Server(config)
     await server.start()
     ready(server)
-    await server.run()
+    await asked.wait()
+    await server.stop()
 
 
 def serve(config: ServerConfig, ready: Callable[[Server], Any] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias, cast
@@ -123,7 +123,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         name, factory = factories[bool(handler.request_streaming), bool(handler.response_streaming)]
         behaviour = getattr(handler, name)
         wrapped = factory(
-            _wrap(_parsing(handler, behaviour), handler_call_details.method, self._observe),
+            _wrap(handler, behaviour, handler_call_details.method, self._observe),
             response_serializer=handler.response_serializer,
         )
         return cast("Handler", wrapped)
@@ -162,8 +162,8 @@ class _Ending:
 class _Messages:
     """The messages of a request stream, parsed one by one. An async iterator."""
 
-    def __init__(self, raw: AsyncIterator[bytes], parse: Callable[[bytes], Any]) -> None:
-        self._raw = aiter(raw)
+    def __init__(self, raw: AsyncIterable[bytes], parse: Callable[[bytes], Any]) -> None:
+        self._raw: Any = aiter(raw)
         self._parse = parse
 
     def __aiter__(self) -> Self:
@@ -172,10 +172,12 @@ class _Messages:
     async def __anext__(self) -> Any:
         return self._parse(await anext(self._raw))
 
+    async def aclose(self) -> None:
+        """Close grpc's own generator, which nobody else would do before the garbage collector."""
+        await self._raw.aclose()
 
-def _parsing(handler: grpc.RpcMethodHandler[Any, Any], behaviour: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `behaviour` for requests that grpc has not parsed."""
 
+def _parser(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes], Any]:
     def parse(raw: bytes) -> Any:
         try:
             return handler.request_deserializer(raw) if handler.request_deserializer else raw
@@ -186,22 +188,30 @@ def _parsing(handler: grpc.RpcMethodHandler[Any, Any], behaviour: Callable[..., 
                 reason="MALFORMED_MESSAGE",
             ) from None
 
-    if handler.request_streaming:
-        return lambda raw, context: behaviour(_Messages(raw, parse), context)
-    return lambda raw, context: behaviour(parse(raw), context)
+    return parse
 
 
-def _wrap(behaviour: Callable[..., Any], method: str, observe: Observe) -> Callable[..., Awaitable[Any]]:
-    """Return a coroutine function for any kind of handler; a generator's answers are written to the stream."""
+def _wrap(
+    handler: grpc.RpcMethodHandler[Any, Any], behaviour: Callable[..., Any], method: str, observe: Observe
+) -> Callable[..., Awaitable[Any]]:
+    """Return a coroutine function for any kind of handler, whose requests grpc has not parsed."""
+    parse = _parser(handler)
 
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def call(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         async with _Ending(context, method, observe):
-            answer = behaviour(request, context)
-            if not inspect.isasyncgen(answer):
-                return await answer
-            async with aclosing(answer) as responses:
-                async for response in responses:
-                    await context.write(response)
-            return None
+            if not handler.request_streaming:
+                return await _answer(behaviour(parse(raw), context), context)
+            async with aclosing(_Messages(raw, parse)) as requests:
+                return await _answer(behaviour(requests, context), context)
 
     return call
+
+
+async def _answer(answer: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    """Return what a handler answers; a generator's answers are written to the stream."""
+    if not inspect.isasyncgen(answer):
+        return await answer
+    async with aclosing(answer) as responses:
+        async for response in responses:
+            await context.write(response)
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,15 +23,16 @@ FAST = {"kernel": "simulated", "device": "nvme-p3700", "memory": 64 << 20, "swap
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Start a server with these settings on a socket of its own; it ends with the test."""
+    numbers = itertools.count()
     async with AsyncExitStack() as stack:
 
         async def run(**settings: object) -> Served:
-            path = tmp_path / f"{len(list(tmp_path.glob('*.sock')))}.sock"
-            server = Server(ServerConfig.load(listen=(f"unix:{path}",), **{**FAST, **settings}))
+            listen = (f"unix:{tmp_path}/{next(numbers)}.sock",)
+            server = Server(ServerConfig.load(**{"listen": listen, **FAST, **settings}))
             await server.start()
             stack.push_async_callback(server.stop)
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"unix:{path}"))
-            return Served(server, channel)
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.addresses[0]))
+            return Served(server, channel, server.addresses[0])
 
         yield run
 

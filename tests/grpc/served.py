@@ -1,4 +1,4 @@
-"""A server in the test's own process, calls to it over a Unix socket, and what the tests have in common to say of it."""
+"""A server in the test's own process, calls to it, and what many tests have to say of both."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ async def drain(call: AsyncIterable[Any]) -> list[Any]:
 
 async def refused(call: Awaitable[Any], code: grpc.StatusCode, reason: str) -> error_details_pb2.ErrorInfo:
     """Check that `call` is refused as the contract promises, and return the ErrorInfo."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+    with pytest.raises(grpc.RpcError) as caught:
         await call
-    error = caught.value
+    error: Any = caught.value
     text = error.details() or ""
     assert error.code() is code, text
     assert not [telltale for telltale in _TELLTALES if telltale in text], text
@@ -98,6 +98,7 @@ class Served:
 
     server: Server
     channel: grpc.aio.Channel
+    address: str
     stub: SampleCacheServiceStub = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,10 +108,18 @@ class Served:
     def cache(self) -> SampleCache:
         return self.server.cache
 
-    async def send(self, messages: Iterable[pb.PutSampleRequest]) -> pb.PutSampleResponse:
-        """Send these messages as one upload."""
-        response: pb.PutSampleResponse = await self.stub.PutSample(iter(messages))
-        return response
+    async def send(self, messages: Iterable[pb.PutSampleRequest], **options: Any) -> pb.PutSampleResponse:
+        """Send these messages as one upload.
+
+        Through a channel on another thread: an asynchronous one reports INTERNAL if the server has answered before all
+        is sent.
+        """
+
+        def call() -> pb.PutSampleResponse:
+            with grpc.insecure_channel(self.address) as channel:
+                return SampleCacheServiceStub(channel).PutSample(iter(messages), **options)
+
+        return await asyncio.to_thread(call)
 
     async def put(self, sample_id: str, data: bytes, **wishes: Any) -> pb.PutSampleResponse:
         """Upload `data` as a well-behaved client does."""
@@ -182,8 +191,7 @@ class Playing:
         pytest.fail(f"the session ended without {kind}")
 
     async def finish(self) -> play.PlaySummary:
-        """Say no more, and read to the end; return the summary."""
-        await self.call.done_writing()
+        """Read to the end; return the summary."""
         while await self.next() is not None:
             pass
         assert self.seen[-1].WhichOneof("event") == "summary"

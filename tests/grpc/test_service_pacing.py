@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 from conftest import Serve
 from google.protobuf import duration_pb2
-from served import RATE_HZ, STEREO, WAIT_S, Playing, Served, drain, pcm, until
+from served import RATE_HZ, WAIT_S, Playing, Served, drain, pcm, until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
@@ -27,8 +27,11 @@ SEEK_NS = 17_500_000
 
 BLOCK_NS = 20 * NS_PER_MS
 LONG_FRAMES = 4 << 20  # 16 MiB
-PLACES = [1 + 1024 * ((number * 1_601) % 4_096) for number in range(40)]
+PLACES = [1 + 1024 * ((number * 1_601) % 4_096) for number in range(1, 41)]
 """Frames far from each other: each on a page that the readahead for another did not bring in."""
+
+
+SHORT = duration_pb2.Duration(nanos=5 * NS_PER_MS)
 
 
 def duration(nanoseconds: int) -> duration_pb2.Duration:
@@ -90,7 +93,7 @@ async def test_a_cold_read_is_an_underrun_everywhere(serve: Serve) -> None:
     served = await cold(serve)
     watch = served.stub.WatchEvents(pb.WatchEventsRequest(kinds=[pb.EVENT_KIND_UNDERRUN], sample_id="cold"))
     assert (await watch.read()).WhichOneof("event") == "started"
-    playing = Playing(served, "cold", strategy="none", lead=duration(5 * NS_PER_MS), frames=240)
+    playing = Playing(served, "cold", strategy="none", lead=duration(5 * NS_PER_MS), block=SHORT)
     started = await playing.begin()
     await playing.until("block")
     await jump(playing, PLACES[:5])
@@ -124,7 +127,7 @@ async def test_a_cold_read_is_an_underrun_everywhere(serve: Serve) -> None:
 async def test_a_prefetched_sample_has_no_fault(serve: Serve) -> None:
     served = await cold(serve)
     await drain(served.stub.Prefetch(pb.PrefetchRequest(sample_id="cold", strategy="populate")))
-    playing = Playing(served, "cold", lead=duration(5 * NS_PER_MS), frames=240)
+    playing = Playing(served, "cold", lead=duration(5 * NS_PER_MS), block=SHORT)
     await playing.begin()
     await playing.until("block")
     await jump(playing, PLACES[:5])
@@ -141,8 +144,10 @@ async def test_a_client_that_does_not_read_is_the_cause(served: Served) -> None:
     late: list[Underrun] = []
     served.cache.events.listen(lambda event: late.append(event) if isinstance(event, Underrun) else None)
     options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
-    async with grpc.aio.insecure_channel(served.server.addresses[0], options=options) as channel:
-        playing = Playing(Served(served.server, channel), "wide", loop=True, lead=duration(50 * NS_PER_MS))
+    async with grpc.aio.insecure_channel(served.address, options=options) as channel:
+        playing = Playing(
+            Served(served.server, channel, served.address), "wide", loop=True, lead=duration(50 * NS_PER_MS)
+        )
         await playing.begin()
         stall_s = asyncio.get_running_loop().time() + 1.0
         await until(lambda: asyncio.get_running_loop().time() > stall_s)
@@ -177,7 +182,7 @@ async def probing_loop() -> AsyncIterator[list[tuple[int, int]]]:
 
 async def test_a_fault_does_not_stop_the_event_loop(serve: Serve) -> None:
     served = await cold(serve)
-    playing = Playing(served, "cold", strategy="none", lead=duration(0), frames=240)
+    playing = Playing(served, "cold", strategy="none", lead=duration(0), block=SHORT)
     await playing.begin()
     await playing.until("block")
     lags_ns = []
@@ -196,7 +201,7 @@ async def test_a_fault_does_not_stop_the_event_loop(serve: Serve) -> None:
 
 async def test_a_faulting_session_does_not_delay_a_warm_one(serve: Serve) -> None:
     served = await cold(serve)
-    faulting = Playing(served, "cold", strategy="none", lead=duration(0), frames=240)
+    faulting = Playing(served, "cold", strategy="none", lead=duration(0), block=SHORT)
     await faulting.begin()
     await faulting.until("block")
     warm = Playing(served, "warm")
@@ -232,4 +237,3 @@ async def test_more_faulting_sessions_than_readers_all_get_their_pcm(serve: Serv
     playings = [Playing(served, "a", start_frame=10_000 * number, frames=10_000) for number in range(10)]
     heard = await asyncio.gather(*(playing.whole() for playing in playings))
     assert b"".join(heard) == data
-    assert STEREO.bytes_to_frames(len(data)) == 100_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import grpc
@@ -29,7 +30,7 @@ VALUES = np.frombuffer(DATA, "<i2").reshape(-1, 2)
 
 def check_continuous(blocks: list[play.PlayBlock], frame_bytes: int = FRAME_BYTES) -> None:
     """Check that each block begins where the one before ended."""
-    for block, following in zip(blocks, blocks[1:], strict=False):
+    for block, following in itertools.pairwise(blocks):
         assert following.frame_offset == block.frame_offset + len(block.pcm) // frame_bytes
 
 
@@ -74,7 +75,9 @@ async def test_pcm_is_converted_to_the_format_asked_for(
     assert started.format.channels == wished.get("channels", 2)
 
 
-@pytest.mark.parametrize(("rate_hz", "frames"), [(96_000, 40_000), (44_100, 18_375), (8_000, 3_333), (768_000, 320_000)])
+@pytest.mark.parametrize(
+    ("rate_hz", "frames"), [(96_000, 40_000), (44_100, 18_375), (8_000, 3_333), (768_000, 320_000)]
+)
 async def test_resampling_keeps_the_length(served: Served, rate_hz: int, frames: int) -> None:
     await served.put("a", DATA)
     playing = Playing(served, "a", pace=UNLIMITED, format={"rate_hz": rate_hz})
@@ -103,9 +106,7 @@ async def test_a_part_is_played(served: Served) -> None:
     assert (playing.of("block")[0].frame_offset, summary.next_frame) == (1_001, 6_001)
     nothing = Playing(served, "a", start_frame=FRAMES, loop=True)
     await nothing.begin()
-    assert (await nothing.finish()) == play.PlaySummary(
-        stats=nothing.of("summary")[0].stats, next_frame=FRAMES
-    )
+    assert (await nothing.finish()) == play.PlaySummary(stats=nothing.of("summary")[0].stats, next_frame=FRAMES)
     assert nothing.of("block") == []
 
 
@@ -183,7 +184,9 @@ async def test_a_bad_start_is_refused(
 )
 async def test_the_first_command_must_be_a_start(served: Served, first: dict[str, Any] | None) -> None:
     playing = Playing(served)
-    if first is not None:
+    if first is None:
+        await playing.call.done_writing()
+    else:
         await playing.send(**first)
     await refused(playing.finish(), INVALID, "MISSING_START")
 
@@ -305,15 +308,16 @@ async def test_a_session_plays_on_when_the_client_half_closes(served: Served) ->
     await served.put("a", DATA)
     playing = Playing(served, "a")
     await playing.send(start={"sample_id": "a"})
-    await playing.finish()  # half-closes before the first answer is read
+    await playing.call.done_writing()  # before the first answer is read
+    await playing.finish()
     assert playing.pcm == DATA
 
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
 async def test_a_client_that_vanishes_leaves_nothing_behind(served: Served, how: str) -> None:
     await served.put("a", DATA)
-    async with grpc.aio.insecure_channel(served.server.addresses[0]) as channel:
-        playing = Playing(Served(served.server, channel), "a", loop=True, strategy="mlock")
+    async with grpc.aio.insecure_channel(served.address) as channel:
+        playing = Playing(Served(served.server, channel, served.address), "a", loop=True, strategy="mlock")
         await playing.begin()
         await playing.until("block")
         assert served.cache.session_count == 1

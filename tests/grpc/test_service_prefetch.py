@@ -96,7 +96,8 @@ async def test_a_bad_request_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("deadline", "in_time"), [(None, True), (duration_pb2.Duration(), False), (duration_pb2.Duration(seconds=3600), True)]
+    ("deadline", "in_time"),
+    [(None, True), (duration_pb2.Duration(), False), (duration_pb2.Duration(seconds=3600), True)],
 )
 async def test_a_deadline_that_passes_is_no_error(
     served: Served, deadline: duration_pb2.Duration | None, in_time: bool
@@ -154,9 +155,7 @@ async def test_the_number_of_prefetches_is_bounded(serve: Serve) -> None:
     await served.put_cold("a", LONG)
     call = prefetch(served, strategy="touch")
     await call.read()
-    await refused(
-        drain(prefetch(served, strategy="touch")), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_PREFETCHES"
-    )
+    await refused(drain(prefetch(served, strategy="touch")), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_PREFETCHES")
     call.cancel()
     await until(lambda: served.cache.prefetch_count == 0)
     assert (await ended(served))[1].pages_failed > 0

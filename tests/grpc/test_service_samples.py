@@ -82,7 +82,9 @@ async def test_only_samples_with_all_tags_are_listed_and_counted(served: Served)
     assert await ids(served, tags=["none such"]) == ([], "")
 
 
-@pytest.mark.parametrize("token", ["x", "####", "Li4vYQ==", "w7w=", "YQ", "YQ==#", base64.b64encode(b"\xff").decode(), "ü"])
+@pytest.mark.parametrize(
+    "token", ["x", "####", "Li4vYQ==", "w7w=", "YQ", "YQ==#", base64.b64encode(b"\xff").decode(), "ü"]
+)
 async def test_a_token_that_no_list_returned_is_refused(served: Served, token: str) -> None:
     await served.put("a", SMALL)
     await refused(served.stub.ListSamples(pb.ListSamplesRequest(page_token=token)), INVALID, "INVALID_PAGE_TOKEN")
@@ -215,7 +217,7 @@ async def test_a_span_past_the_end_is_refused(served: Served, start_frame: int, 
 
 
 @pytest.mark.parametrize(
-    ("timeout", "reason"),
+    ("length", "reason"),
     [
         (duration_pb2.Duration(), "INVALID_TIMEOUT"),
         (duration_pb2.Duration(nanos=999_999), "INVALID_TIMEOUT"),
@@ -225,9 +227,9 @@ async def test_a_span_past_the_end_is_refused(served: Served, start_frame: int, 
         (duration_pb2.Duration(seconds=2**62), "INVALID_DURATION"),
     ],
 )
-async def test_an_impossible_timeout_is_refused(served: Served, timeout: duration_pb2.Duration, reason: str) -> None:
+async def test_an_impossible_timeout_is_refused(served: Served, length: duration_pb2.Duration, reason: str) -> None:
     await served.put("a", DATA)
-    await refused(served.stub.EvictSample(pb.EvictSampleRequest(sample_id="a", timeout=timeout)), INVALID, reason)
+    await refused(served.stub.EvictSample(pb.EvictSampleRequest(sample_id="a", timeout=length)), INVALID, reason)
     assert await served.in_core("a") == PAGES
 
 

@@ -192,6 +192,14 @@ class TestDeadlines:
         assert all(prefetch.in_time for prefetch in outcome.prefetches)
         assert outcome.late_blocks == 0
 
+    def test_chunks_of_one_action_follow_one_another_however_many_workers(self) -> None:
+        workload = Workload((minute("pad"),), (Cue("pad", 4 * NS_PER_S, "touch", 4 * NS_PER_S, frames=480_000),))
+        outcome, virtual = play(workload, machine("ssd-sata", log_events=1 << 20))
+        begun = [line.split() for line in virtual.trace().splitlines() if line.split()[2] == "major"]
+        pages = [int(page) for _, _, _, page, _ in begun]
+        assert len(pages) == outcome.worker_faults.major > 0
+        assert pages == sorted(pages)
+
 
 class TestPressure:
     def test_memory_is_never_exceeded_and_what_is_evicted_is_read_again(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from samplecache.clock import NS_PER_S, VirtualClock
 from samplecache.errors import LockLimitError
-from samplecache.kernel.port import Region, Span, Tier
+from samplecache.kernel.port import Span, Tier
 from samplecache.lab.virtual_threads import VirtualKernel, VirtualWorkers
 from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.scheduler import Scheduler
@@ -35,9 +35,10 @@ class House:
         yield from self.kernel.machine.write(0, model, 0, PAGES)
         yield from self.kernel.machine.evict(0, model, 0, PAGES, NS_PER_S)
 
-    def touch(self, name: str, region: Region, page: int) -> Iterator[None]:
-        self.kernel.touch(region, Span(page, page + 1))
-        yield
+    def touch(self, name: str, *pages: int) -> Iterator[None]:
+        for page in pages:
+            self.kernel.touch(self.region, Span(page, page + 1))
+            yield
         self.done.append((name, self.clock.now_ns()))
 
     def note(self, name: str) -> None:
@@ -68,7 +69,7 @@ def test_work_at_a_time_is_done_at_that_time() -> None:
 def test_a_worker_waits_for_what_it_began() -> None:
     house = House(workers=1)
     start_ns = house.clock.now_ns()
-    house.workers.submit(lambda: house.touch("fault", house.region, 0), 1)
+    house.workers.submit(lambda: house.touch("fault", 0), 1)
     house.workers.submit(lambda: house.note("next"), 2)
     house.scheduler.run()
     (_, fault_ns), (_, next_ns) = house.done
@@ -77,15 +78,39 @@ def test_a_worker_waits_for_what_it_began() -> None:
     assert next_ns == fault_ns
 
 
-def test_another_worker_goes_on_meanwhile_and_faults_are_each_ones_own() -> None:
+def test_new_work_does_not_wake_a_worker_that_waits_for_the_device() -> None:
+    house = House(workers=1)
+    start_ns = house.clock.now_ns()
+    house.workers.call_at(lambda: house.touch("fault", 0), start_ns + 1000)
+
+    def client() -> Generator[int, None, None]:
+        yield start_ns + 2000
+        house.workers.submit(lambda: house.note("next"), 0)
+
+    house.scheduler.start(client())
+    house.scheduler.run()
+    (first, fault_ns), (second, _) = house.done
+    assert (first, second) == ("fault", "next")
+    assert fault_ns > start_ns + 1000 + house.kernel.machine.options.device.positioning_ns
+
+
+def test_another_worker_goes_on_meanwhile() -> None:
     house = House(workers=2)
     start_ns = house.clock.now_ns()
-    house.workers.submit(lambda: house.touch("fault", house.region, 0), 1)
+    house.workers.submit(lambda: house.touch("fault", 0), 1)
     house.workers.submit(lambda: house.note("next"), 2)
     house.scheduler.run()
     assert house.done[0] == ("next", start_ns)
     assert house.names == ["next", "fault"]
-    assert [house.kernel.machine.thread_faults(thread) for thread in (1, 2)] == [(0, 1), (0, 0)]
+
+
+def test_faults_are_each_workers_own() -> None:
+    house = House(workers=2)
+    house.workers.submit(lambda: house.touch("three", 0, 1, 2), 1)
+    house.workers.submit(lambda: house.touch("four", 4, 5, 6, 7), 2)
+    house.scheduler.run()
+    assert sorted(house.names) == ["four", "three"]
+    assert [sum(house.kernel.machine.thread_faults(thread)) for thread in (1, 2)] == [3, 4]
 
 
 def test_closed_workers_forget_what_has_not_begun() -> None:

@@ -62,7 +62,7 @@ def prepare(
     ],
 )
 def test_what_they_require_and_fall_back_to(name: str, requires: set[Operation], fallback: str) -> None:
-    assert (strategy(name).requires, strategy(name).fallback) == (requires, fallback)
+    assert (strategy(name).requires, strategy(name).fallback) == (frozenset(requires), fallback)
 
 
 @pytest.mark.parametrize("name", PLUGINS)

@@ -126,8 +126,8 @@ def test_pages_that_never_come_are_given_up() -> None:
 
 
 def test_a_slow_device_is_waited_for_and_measured() -> None:
-    """128 pages at 1000 a second take 128 ms, all of them after WILLNEED has returned."""
-    kernel = GatedKernel(device_profile("unthrottled").throttled(iops=1_000))
+    """128 pages at 200 a second take 640 ms, all of them after WILLNEED has returned."""
+    kernel = GatedKernel(device_profile("unthrottled").throttled(iops=200))
     with caching(lambda view: [Advise(view.wanted)], kernel=kernel) as cache:
         put_cold(cache, "pad", 128)
         prefetch = cache.prefetch("pad")
@@ -135,7 +135,7 @@ def test_a_slow_device_is_waited_for_and_measured() -> None:
         assert 0 < prefetch.progress.pages_in < 128
         assert not prefetch.progress.done
         assert figures(ended(prefetch)) == (128, 128)
-        assert prefetch.progress.elapsed_ns >= 127 * NS_PER_MS
+        assert prefetch.progress.elapsed_ns >= 127 * 5 * NS_PER_MS
         rate = cache.meter.figures.bytes_per_s
         assert rate == 128 * PAGE_BYTES * NS_PER_S // prefetch.progress.elapsed_ns
 
@@ -322,8 +322,8 @@ def raising(view: View) -> Iterable[Action]:
     [
         (raising, "strategy 'mine' raised ZeroDivisionError('oops'). Mend the plugin"),
         (lambda view: [Touch(Span(0, 11))], "no action inside 10 pages"),
-        (lambda view: [Touch(Span(0, 1), "soon")], "no action inside 10 pages"),
-        (lambda view: [Touch(Span(0, 1), 1), Touch(Span(1, 2), 0.5)], "no action inside 10 pages"),
+        (lambda view: [Touch(Span(0, 1), "soon")], "no action inside 10 pages"),  # type: ignore[arg-type]
+        (lambda view: [Touch(Span(0, 1), 1), Touch(Span(1, 2), 0.5)], "no action inside 10 pages"),  # type: ignore[arg-type]
         (lambda view: None, "raised TypeError"),
     ],
 )

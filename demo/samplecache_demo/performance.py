@@ -17,7 +17,7 @@ from samplecache_demo.schedule import HINT_AHEAD_NS, LEAD_NS, Cue
 from samplecache_player import Player, Voice, VoiceReport, open_output
 
 NOISY_NS = LEAD_NS // 2
-"""A machine that wakes a sleeping thread that late makes glitches of its own: a block passes several threads in turn."""
+"""A machine that wakes a sleeping thread so late makes glitches of its own: a block passes several threads in turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Sample(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Free words of its owner. At most 16, each 1 to 64 characters."""
+        """Free words of its owner. At most 16, each 1 to 64 printable characters."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -5,7 +5,10 @@ samplecache keeps audio samples in anonymous memory and has their pages back in 
 
 Every error carries google.rpc.ErrorInfo with domain "samplecache.v1", a reason in UPPER_SNAKE case and a "remedy" in
 its metadata; BadRequest, QuotaFailure and RetryInfo accompany it where they fit. Any RPC may answer UNAUTHENTICATED,
-UNAVAILABLE (the server is stopping; try again elsewhere) and INTERNAL (a fault of the server, never a traceback).
+INVALID_ARGUMENT (an id that is none, bytes that are no message), UNAVAILABLE (the server is stopping; try again
+elsewhere) and INTERNAL (a fault of the server, never a traceback). What gRPC itself answers carries no ErrorInfo:
+UNIMPLEMENTED, RESOURCE_EXHAUSTED for a message of more than 4 MiB, UNAVAILABLE for a stream that a stopping server
+cuts.
 """
 
 from collections import abc as _abc
@@ -107,7 +110,7 @@ class UploadStart(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words to find it by. At most 16, each 1 to 64 characters."""
+        """Words to find it by. At most 16, each 1 to 64 printable characters."""
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class UploadChunk(_message.Message):
     write_offset: _builtins.int
     """Offset of the first byte of data, in bytes. Must be where the upload stands."""
     data: _builtins.bytes
-    """The bytes. 1 byte to 4 MiB; 16 to 64 KiB are best."""
+    """The bytes, at least 1; 16 to 64 KiB are best. The message as a whole may have 4 MiB."""
     def __init__(
         self,
         *,

@@ -122,9 +122,11 @@ class SampleCacheServiceServicer:
         size and SHA-256 are as declared and the audio is decoded; until then, and after any failure, the store is as it was.
         A stream that ends without UploadFinish makes no sample.
 
-        INVALID_ARGUMENT: bad id, tags, format, strategy, or bytes that are no audio. ALREADY_EXISTS: the id is taken and
-        replace is false. OUT_OF_RANGE: a chunk's offset is not where the upload stands. DATA_LOSS: incomplete, or the
-        SHA-256 differs. RESOURCE_EXHAUSTED: the store is full of samples that may not be evicted, or the audio is too large.
+        INVALID_ARGUMENT: bad id, tags, format, strategy, messages out of order, or bytes that are no audio. ALREADY_EXISTS:
+        the id is taken and replace is false, or the upload_id is in use or was declared otherwise. OUT_OF_RANGE: a chunk's
+        offset is not where the upload stands, or it goes past total_bytes. DATA_LOSS: incomplete, or the SHA-256 differs.
+        RESOURCE_EXHAUSTED: the store is full of samples that may not be evicted, the audio is too large, or there are too
+        many samples or uploads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,14 +140,15 @@ class SampleCacheServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelUpload(self, request, context):
-        """Forgets a resumable upload and what it has sent. NOT_FOUND: there is none of that id.
+        """Forgets a resumable upload and what it has sent. NOT_FOUND: there is none of that id. FAILED_PRECONDITION: a stream
+        is sending it just now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSamples(self, request, context):
-        """Lists samples by ascending id. INVALID_ARGUMENT: a page token that no list returned.
+        """Lists samples by ascending id. INVALID_ARGUMENT: a page token that no list returned, or a negative page size.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,7 +177,8 @@ class SampleCacheServiceServicer:
 
     def Prefetch(self, request, context):
         """Has a sample's pages brought into RAM, and streams progress: first the binding, then progress, last the result.
-        Cancelling the call stops the work. NOT_FOUND; INVALID_ARGUMENT: unknown strategy; OUT_OF_RANGE: a span past the end.
+        Cancelling the call stops the work. NOT_FOUND; INVALID_ARGUMENT: unknown strategy, impossible deadline or hold;
+        OUT_OF_RANGE: a span past the end; RESOURCE_EXHAUSTED: too many prefetches.
         A deadline that passes is no error: the result says what was missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -201,7 +205,7 @@ class SampleCacheServiceServicer:
 
     def EvictSample(self, request, context):
         """Pages a sample out to swap, as an hour of disuse would. The sample stays stored. Locked pages stay in RAM.
-        NOT_FOUND; FAILED_PRECONDITION: there is no swap, or no way to page out.
+        NOT_FOUND; INVALID_ARGUMENT: impossible timeout; FAILED_PRECONDITION: there is no swap, or no way to page out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

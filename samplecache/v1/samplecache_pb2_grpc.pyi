@@ -5,7 +5,10 @@ samplecache keeps audio samples in anonymous memory and has their pages back in 
 
 Every error carries google.rpc.ErrorInfo with domain "samplecache.v1", a reason in UPPER_SNAKE case and a "remedy" in
 its metadata; BadRequest, QuotaFailure and RetryInfo accompany it where they fit. Any RPC may answer UNAUTHENTICATED,
-UNAVAILABLE (the server is stopping; try again elsewhere) and INTERNAL (a fault of the server, never a traceback).
+INVALID_ARGUMENT (an id that is none, bytes that are no message), UNAVAILABLE (the server is stopping; try again
+elsewhere) and INTERNAL (a fault of the server, never a traceback). What gRPC itself answers carries no ErrorInfo:
+UNIMPLEMENTED, RESOURCE_EXHAUSTED for a message of more than 4 MiB, UNAVAILABLE for a stream that a stopping server
+cuts.
 """
 
 from collections import abc as _abc
@@ -44,16 +47,20 @@ class SampleCacheServiceStub:
     size and SHA-256 are as declared and the audio is decoded; until then, and after any failure, the store is as it was.
     A stream that ends without UploadFinish makes no sample.
 
-    INVALID_ARGUMENT: bad id, tags, format, strategy, or bytes that are no audio. ALREADY_EXISTS: the id is taken and
-    replace is false. OUT_OF_RANGE: a chunk's offset is not where the upload stands. DATA_LOSS: incomplete, or the
-    SHA-256 differs. RESOURCE_EXHAUSTED: the store is full of samples that may not be evicted, or the audio is too large.
+    INVALID_ARGUMENT: bad id, tags, format, strategy, messages out of order, or bytes that are no audio. ALREADY_EXISTS:
+    the id is taken and replace is false, or the upload_id is in use or was declared otherwise. OUT_OF_RANGE: a chunk's
+    offset is not where the upload stands, or it goes past total_bytes. DATA_LOSS: incomplete, or the SHA-256 differs.
+    RESOURCE_EXHAUSTED: the store is full of samples that may not be evicted, the audio is too large, or there are too
+    many samples or uploads.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.GetUploadRequest, _samplecache_pb2.GetUploadResponse]
     """Tells how far a resumable upload has come. NOT_FOUND: there is none of that id, or it expired."""
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.CancelUploadRequest, _samplecache_pb2.CancelUploadResponse]
-    """Forgets a resumable upload and what it has sent. NOT_FOUND: there is none of that id."""
+    """Forgets a resumable upload and what it has sent. NOT_FOUND: there is none of that id. FAILED_PRECONDITION: a stream
+    is sending it just now.
+    """
     ListSamples: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.ListSamplesRequest, _samplecache_pb2.ListSamplesResponse]
-    """Lists samples by ascending id. INVALID_ARGUMENT: a page token that no list returned."""
+    """Lists samples by ascending id. INVALID_ARGUMENT: a page token that no list returned, or a negative page size."""
     GetSample: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.GetSampleRequest, _samplecache_pb2.GetSampleResponse]
     """Shows one sample. NOT_FOUND: there is none."""
     UpdateSample: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.UpdateSampleRequest, _samplecache_pb2.UpdateSampleResponse]
@@ -62,7 +69,8 @@ class SampleCacheServiceStub:
     """Removes a sample. Sessions that play it play it out. NOT_FOUND: there is none and allow_missing is false."""
     Prefetch: _grpc.UnaryStreamMultiCallable[_samplecache_pb2.PrefetchRequest, _samplecache_pb2.PrefetchResponse]
     """Has a sample's pages brought into RAM, and streams progress: first the binding, then progress, last the result.
-    Cancelling the call stops the work. NOT_FOUND; INVALID_ARGUMENT: unknown strategy; OUT_OF_RANGE: a span past the end.
+    Cancelling the call stops the work. NOT_FOUND; INVALID_ARGUMENT: unknown strategy, impossible deadline or hold;
+    OUT_OF_RANGE: a span past the end; RESOURCE_EXHAUSTED: too many prefetches.
     A deadline that passes is no error: the result says what was missing.
     """
     Play: _grpc.StreamStreamMultiCallable[_playback_pb2.PlayRequest, _playback_pb2.PlayResponse]
@@ -76,7 +84,7 @@ class SampleCacheServiceStub:
     """Tells where a sample's pages are. Changes nothing. NOT_FOUND; OUT_OF_RANGE: a span past the end."""
     EvictSample: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.EvictSampleRequest, _samplecache_pb2.EvictSampleResponse]
     """Pages a sample out to swap, as an hour of disuse would. The sample stays stored. Locked pages stay in RAM.
-    NOT_FOUND; FAILED_PRECONDITION: there is no swap, or no way to page out.
+    NOT_FOUND; INVALID_ARGUMENT: impossible timeout; FAILED_PRECONDITION: there is no swap, or no way to page out.
     """
     ListStrategies: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.ListStrategiesRequest, _samplecache_pb2.ListStrategiesResponse]
     """Lists the strategies there are, and the plugins that could not be used."""
@@ -97,16 +105,20 @@ class SampleCacheServiceAsyncStub(SampleCacheServiceStub):
     size and SHA-256 are as declared and the audio is decoded; until then, and after any failure, the store is as it was.
     A stream that ends without UploadFinish makes no sample.
 
-    INVALID_ARGUMENT: bad id, tags, format, strategy, or bytes that are no audio. ALREADY_EXISTS: the id is taken and
-    replace is false. OUT_OF_RANGE: a chunk's offset is not where the upload stands. DATA_LOSS: incomplete, or the
-    SHA-256 differs. RESOURCE_EXHAUSTED: the store is full of samples that may not be evicted, or the audio is too large.
+    INVALID_ARGUMENT: bad id, tags, format, strategy, messages out of order, or bytes that are no audio. ALREADY_EXISTS:
+    the id is taken and replace is false, or the upload_id is in use or was declared otherwise. OUT_OF_RANGE: a chunk's
+    offset is not where the upload stands, or it goes past total_bytes. DATA_LOSS: incomplete, or the SHA-256 differs.
+    RESOURCE_EXHAUSTED: the store is full of samples that may not be evicted, the audio is too large, or there are too
+    many samples or uploads.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.GetUploadRequest, _samplecache_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Tells how far a resumable upload has come. NOT_FOUND: there is none of that id, or it expired."""
     CancelUpload: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.CancelUploadRequest, _samplecache_pb2.CancelUploadResponse]  # type: ignore[assignment]
-    """Forgets a resumable upload and what it has sent. NOT_FOUND: there is none of that id."""
+    """Forgets a resumable upload and what it has sent. NOT_FOUND: there is none of that id. FAILED_PRECONDITION: a stream
+    is sending it just now.
+    """
     ListSamples: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.ListSamplesRequest, _samplecache_pb2.ListSamplesResponse]  # type: ignore[assignment]
-    """Lists samples by ascending id. INVALID_ARGUMENT: a page token that no list returned."""
+    """Lists samples by ascending id. INVALID_ARGUMENT: a page token that no list returned, or a negative page size."""
     GetSample: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.GetSampleRequest, _samplecache_pb2.GetSampleResponse]  # type: ignore[assignment]
     """Shows one sample. NOT_FOUND: there is none."""
     UpdateSample: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.UpdateSampleRequest, _samplecache_pb2.UpdateSampleResponse]  # type: ignore[assignment]
@@ -115,7 +127,8 @@ class SampleCacheServiceAsyncStub(SampleCacheServiceStub):
     """Removes a sample. Sessions that play it play it out. NOT_FOUND: there is none and allow_missing is false."""
     Prefetch: _aio.UnaryStreamMultiCallable[_samplecache_pb2.PrefetchRequest, _samplecache_pb2.PrefetchResponse]  # type: ignore[assignment]
     """Has a sample's pages brought into RAM, and streams progress: first the binding, then progress, last the result.
-    Cancelling the call stops the work. NOT_FOUND; INVALID_ARGUMENT: unknown strategy; OUT_OF_RANGE: a span past the end.
+    Cancelling the call stops the work. NOT_FOUND; INVALID_ARGUMENT: unknown strategy, impossible deadline or hold;
+    OUT_OF_RANGE: a span past the end; RESOURCE_EXHAUSTED: too many prefetches.
     A deadline that passes is no error: the result says what was missing.
     """
     Play: _aio.StreamStreamMultiCallable[_playback_pb2.PlayRequest, _playback_pb2.PlayResponse]  # type: ignore[assignment]
@@ -129,7 +142,7 @@ class SampleCacheServiceAsyncStub(SampleCacheServiceStub):
     """Tells where a sample's pages are. Changes nothing. NOT_FOUND; OUT_OF_RANGE: a span past the end."""
     EvictSample: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.EvictSampleRequest, _samplecache_pb2.EvictSampleResponse]  # type: ignore[assignment]
     """Pages a sample out to swap, as an hour of disuse would. The sample stays stored. Locked pages stay in RAM.
-    NOT_FOUND; FAILED_PRECONDITION: there is no swap, or no way to page out.
+    NOT_FOUND; INVALID_ARGUMENT: impossible timeout; FAILED_PRECONDITION: there is no swap, or no way to page out.
     """
     ListStrategies: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.ListStrategiesRequest, _samplecache_pb2.ListStrategiesResponse]  # type: ignore[assignment]
     """Lists the strategies there are, and the plugins that could not be used."""
@@ -153,9 +166,11 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         size and SHA-256 are as declared and the audio is decoded; until then, and after any failure, the store is as it was.
         A stream that ends without UploadFinish makes no sample.
 
-        INVALID_ARGUMENT: bad id, tags, format, strategy, or bytes that are no audio. ALREADY_EXISTS: the id is taken and
-        replace is false. OUT_OF_RANGE: a chunk's offset is not where the upload stands. DATA_LOSS: incomplete, or the
-        SHA-256 differs. RESOURCE_EXHAUSTED: the store is full of samples that may not be evicted, or the audio is too large.
+        INVALID_ARGUMENT: bad id, tags, format, strategy, messages out of order, or bytes that are no audio. ALREADY_EXISTS:
+        the id is taken and replace is false, or the upload_id is in use or was declared otherwise. OUT_OF_RANGE: a chunk's
+        offset is not where the upload stands, or it goes past total_bytes. DATA_LOSS: incomplete, or the SHA-256 differs.
+        RESOURCE_EXHAUSTED: the store is full of samples that may not be evicted, the audio is too large, or there are too
+        many samples or uploads.
         """
 
     @_abc_1.abstractmethod
@@ -172,7 +187,9 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _samplecache_pb2.CancelUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_samplecache_pb2.CancelUploadResponse, _abc.Awaitable[_samplecache_pb2.CancelUploadResponse]]:
-        """Forgets a resumable upload and what it has sent. NOT_FOUND: there is none of that id."""
+        """Forgets a resumable upload and what it has sent. NOT_FOUND: there is none of that id. FAILED_PRECONDITION: a stream
+        is sending it just now.
+        """
 
     @_abc_1.abstractmethod
     def ListSamples(
@@ -180,7 +197,7 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _samplecache_pb2.ListSamplesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_samplecache_pb2.ListSamplesResponse, _abc.Awaitable[_samplecache_pb2.ListSamplesResponse]]:
-        """Lists samples by ascending id. INVALID_ARGUMENT: a page token that no list returned."""
+        """Lists samples by ascending id. INVALID_ARGUMENT: a page token that no list returned, or a negative page size."""
 
     @_abc_1.abstractmethod
     def GetSample(
@@ -213,7 +230,8 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_samplecache_pb2.PrefetchResponse], _abc.AsyncIterator[_samplecache_pb2.PrefetchResponse]]:
         """Has a sample's pages brought into RAM, and streams progress: first the binding, then progress, last the result.
-        Cancelling the call stops the work. NOT_FOUND; INVALID_ARGUMENT: unknown strategy; OUT_OF_RANGE: a span past the end.
+        Cancelling the call stops the work. NOT_FOUND; INVALID_ARGUMENT: unknown strategy, impossible deadline or hold;
+        OUT_OF_RANGE: a span past the end; RESOURCE_EXHAUSTED: too many prefetches.
         A deadline that passes is no error: the result says what was missing.
         """
 
@@ -245,7 +263,7 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_samplecache_pb2.EvictSampleResponse, _abc.Awaitable[_samplecache_pb2.EvictSampleResponse]]:
         """Pages a sample out to swap, as an hour of disuse would. The sample stays stored. Locked pages stay in RAM.
-        NOT_FOUND; FAILED_PRECONDITION: there is no swap, or no way to page out.
+        NOT_FOUND; INVALID_ARGUMENT: impossible timeout; FAILED_PRECONDITION: there is no swap, or no way to page out.
         """
 
     @_abc_1.abstractmethod

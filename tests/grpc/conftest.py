@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc.aio
 import pytest
-from served import Served
+from served import FAST, Serve, Served
 
 from samplecache.service.config import ServerConfig
 from samplecache.service.server import Server
-
-Serve = Callable[..., Awaitable[Served]]
-
-FAST = {"kernel": "simulated", "device": "nvme-p3700", "memory": 64 << 20, "swap": 256 << 20, "grace_s": 0.0}
-"""A simulated machine on which nothing takes long, and a server that does not wait for its streams."""
 
 
 @pytest.fixture

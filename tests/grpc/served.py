@@ -23,6 +23,9 @@ from samplecache.v1 import playback_pb2 as play
 from samplecache.v1 import samplecache_pb2 as pb
 from samplecache.v1.samplecache_pb2_grpc import SampleCacheServiceStub
 
+FAST = {"kernel": "simulated", "device": "nvme-p3700", "memory": 64 << 20, "swap": 256 << 20, "grace_s": 0.0}
+"""A simulated machine on which nothing takes long, and a server that does not wait for its streams."""
+
 RATE_HZ = 48_000
 STEREO = AudioFormat(RATE_HZ, 2, Encoding.S16)
 WAIT_S = 20.0
@@ -210,3 +213,7 @@ class Playing:
     @property
     def pcm(self) -> bytes:
         return b"".join(block.pcm for block in self.of("block"))
+
+
+Serve = Callable[..., Awaitable[Served]]
+"""The fixture that starts a server with the settings given."""

@@ -10,11 +10,10 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import Serve
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from served import WAIT_S, pcm, until
+from served import WAIT_S, Serve, pcm, until
 
 from samplecache.service.server import SERVICE
 from samplecache.v1 import samplecache_pb2 as pb

@@ -8,9 +8,8 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import Serve
-from plugin import HookPlugin
-from served import WAIT_S, Playing, Served, drain, pcm, refused, until
+from hook_plugin import HookPlugin
+from served import WAIT_S, Playing, Serve, Served, drain, pcm, refused, until
 
 from samplecache.strategy.events import Evicted
 from samplecache.v1 import playback_pb2 as play

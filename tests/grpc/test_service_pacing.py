@@ -11,9 +11,8 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from conftest import Serve
 from google.protobuf import duration_pb2
-from served import RATE_HZ, WAIT_S, Playing, Served, drain, pcm, until
+from served import RATE_HZ, WAIT_S, Playing, Serve, Served, drain, pcm, until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S

@@ -9,9 +9,8 @@ import grpc
 import grpc.aio
 import numpy as np
 import pytest
-from conftest import Serve
 from google.protobuf import duration_pb2
-from served import RATE_HZ, STEREO, Playing, Served, pcm, refused, until
+from served import RATE_HZ, STEREO, Playing, Serve, Served, pcm, refused, until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.service import translate

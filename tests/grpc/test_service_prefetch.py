@@ -7,10 +7,9 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import Serve
 from google.protobuf import duration_pb2
-from plugin import HookPlugin
-from served import Playing, Served, drain, pcm, refused, until
+from hook_plugin import HookPlugin
+from served import Playing, Serve, Served, drain, pcm, refused, until
 
 from samplecache.strategy.events import PrefetchDone
 from samplecache.v1 import playback_pb2 as play

@@ -12,8 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from conftest import Serve
-from served import FINISH, Playing, Served, chunk, chunks, pcm, refused, start, until
+from served import FINISH, Playing, Serve, Served, chunk, chunks, pcm, refused, start, until
 
 from samplecache.v1 import playback_pb2 as play
 from samplecache.v1 import samplecache_pb2 as pb

@@ -7,9 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import Serve
 from google.protobuf import duration_pb2, field_mask_pb2
-from served import Playing, Served, pcm, refused, until
+from served import Playing, Serve, Served, pcm, refused, until
 
 from samplecache.v1 import playback_pb2 as play
 from samplecache.v1 import sample_pb2

@@ -17,11 +17,10 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from conftest import FAST, Serve
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from prometheus_client.parser import text_string_to_metric_families
-from served import RATE_HZ, WAIT_S, Playing, Served, chunk, pcm, refused, start, until
+from served import FAST, RATE_HZ, WAIT_S, Playing, Serve, Served, chunk, pcm, refused, start, until
 
 from samplecache.errors import ConfigurationError, SamplecacheError, UnknownStrategyError
 from samplecache.service.config import ServerConfig

@@ -12,8 +12,7 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
-from conftest import Serve
-from served import FINISH, STEREO, Playing, Served, chunk, chunks, pcm, refused, start
+from served import FINISH, STEREO, Playing, Serve, Served, chunk, chunks, pcm, refused, start
 
 from samplecache.service import translate
 from samplecache.v1 import audio_pb2

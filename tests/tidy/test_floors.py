@@ -1,0 +1,89 @@
+"""Who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+from tree import GENERATED, PACKAGE, ROOT, imports, name, python_files
+
+FLOORS = [
+    {"errors", "clock", "audio", "witness"},
+    {"simulation"},
+    {"kernel"},
+    {"strategy"},
+    {"cache"},
+    {"service", "v1"},
+    {"lab", "client", "cli"},
+]
+FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
+FRAME = {"__init__", "__main__"}
+"""The package's own front, which stands outside the house."""
+
+DECIDERS = {"time", "threading", "os", "datetime", "asyncio", "socket", "subprocess", "select", "multiprocessing"}
+"""What a pure model has no use for."""
+
+
+def part(path: Path) -> str:
+    """The part of the package that a file is in."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def roots(path: Path) -> set[str]:
+    """The top-level packages that a file imports."""
+    return {dotted.split(".")[0] for dotted in imports(path)}
+
+
+def parts_imported(path: Path) -> set[str]:
+    return {dotted.split(".")[1] for dotted in imports(path) if dotted.startswith("samplecache.")} - {"__version__"}
+
+
+def test_every_part_has_a_floor() -> None:
+    parts = {part(path) for path in python_files(PACKAGE)} | {GENERATED.name}
+    assert parts - FRAME == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("path", python_files(PACKAGE), ids=name)
+def test_lower_floors_never_import_higher_ones(path: Path) -> None:
+    if part(path) in FRAME:
+        return
+    floor = FLOOR_OF[part(path)]
+    assert {other: FLOOR_OF[other] for other in parts_imported(path) if FLOOR_OF[other] > floor} == {}
+
+
+def test_only_the_service_and_what_stands_on_it_know_the_wire() -> None:
+    knowing = {part(path) for path in python_files(PACKAGE) if "v1" in parts_imported(path)}
+    assert knowing <= {"service", "client", "cli"}
+
+
+@pytest.mark.parametrize("path", python_files(ROOT / "plugins"), ids=name)
+def test_plugins_need_nothing_but_the_strategy_interface(path: Path) -> None:
+    ours = {dotted.rpartition(".")[0] for dotted in imports(path) if dotted.startswith("samplecache")}
+    assert ours == {"samplecache.strategy"}
+    assert roots(path) - {"samplecache"} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", python_files(ROOT / "demo" / "samplecache_player"), ids=name)
+def test_the_player_plays_anything(path: Path) -> None:
+    ours = {dotted.rpartition(".")[0] for dotted in imports(path) if dotted.startswith("samplecache.")}
+    assert ours <= {"samplecache.errors", "samplecache.clock", "samplecache.audio.format"}
+
+
+def test_only_the_linux_kernel_calls_the_system_directly() -> None:
+    users = {name(path) for path in python_files(PACKAGE) if {"ctypes", "mmap"} & roots(path)}
+    assert users <= {"samplecache/kernel/linux.py", "samplecache/kernel/linux_region.py"}
+    assert users
+
+
+@pytest.mark.parametrize("path", python_files(PACKAGE / "simulation"), ids=name)
+def test_the_simulation_is_pure(path: Path) -> None:
+    assert roots(path) & DECIDERS == set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "random":
+            assert {alias.name for alias in node.names} == {"Random"}
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "random":
+            assert node.attr == "Random", f"line {node.lineno}: a random number without a seed"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Random", "random.Random"):
+            assert node.args, f"line {node.lineno}: a generator without a seed"

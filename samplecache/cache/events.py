@@ -5,12 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-import structlog
-
 from samplecache.strategy.events import Event
+from samplecache.strategy.failures import log_failure
 from samplecache.strategy.registry import StrategyRegistry
-
-_log = structlog.get_logger(__name__)
 
 
 class EventBus:
@@ -47,5 +44,5 @@ class EventBus:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:
-                _log.exception("event_listener_failed")
+            except Exception as error:
+                log_failure("event_listener_failed", error)

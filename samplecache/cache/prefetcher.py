@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-import structlog
-
 from samplecache.cache.executor import ActionExecutor
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.sample import Sample
@@ -20,6 +18,7 @@ from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities, Kernel, Residency, Span, Tier
 from samplecache.strategy.actions import Action
 from samplecache.strategy.base import PrefetchStrategy
+from samplecache.strategy.failures import log_failure
 from samplecache.strategy.registry import Binding, StrategyRegistry
 from samplecache.strategy.view import View
 
@@ -34,8 +33,6 @@ POLL_DUTY: Final = 20
 
 GIVE_UP_NS: Final = NS_PER_S
 """A prefetch whose actions are done ends when no page has arrived for so long: reclaim is taking them back."""
-
-_log = structlog.get_logger(__name__)
 
 
 class Moment(enum.Enum):
@@ -190,7 +187,7 @@ class Prefetch:
         try:
             yield from piece() or ()
         except Exception as error:
-            _log.exception("prefetch_failed", sample=self.order.sample.sample_id)
+            log_failure("prefetch_failed", error, sample=self.order.sample.sample_id)
             self._fall_short(f"the prefetch failed: {error!r}. Look into the log, and report it.")
             self._end(_State.DONE)
         finally:

@@ -9,11 +9,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
-import structlog
-
 from samplecache.clock import NS_PER_S, Clock
-
-_log = structlog.get_logger(__name__)
+from samplecache.strategy.failures import log_failure
 
 Work = Callable[[], Iterable[None] | None]
 """A piece of work. Where it yields, what it asked of the kernel may be going on still: a worker thread, whose calls
@@ -132,9 +129,9 @@ class WorkQueue:
             try:
                 for _ in work() or ():
                     pass
-            except Exception:
+            except Exception as error:
                 # A worker that dies would silently halve the service; what failed is in the log.
-                _log.exception("work_failed")
+                log_failure("work_failed", error)
 
     def _next(self) -> Work | None:
         with self._changed:

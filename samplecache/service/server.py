@@ -181,12 +181,15 @@ class Server:
 def _refuse_living_socket(path: Path) -> None:
     """Raise if a server listens on the socket `path`: grpc binds over any socket, be it stale or alive."""
     with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(str(path)) == 0:
-            raise ConfigurationError(
-                f"unix:{path} cannot be listened on: another server does",
-                remedy="Stop that server, or choose another path",
-                path=path,
-            )
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return  # nobody answers; whatever else is wrong with the path, binding will tell
+    raise ConfigurationError(
+        f"unix:{path} cannot be listened on: another server does",
+        remedy="Stop that server, or choose another path",
+        path=path,
+    )
 
 
 async def _serve(config: ServerConfig, ready: Callable[[Server], Any]) -> None:

@@ -20,6 +20,7 @@ from samplecache.strategy import hookspecs
 from samplecache.strategy.actions import Action, is_action
 from samplecache.strategy.base import NoStrategy, PrefetchStrategy
 from samplecache.strategy.events import Event
+from samplecache.strategy.failures import log_failure
 from samplecache.strategy.view import ChoiceView, View
 
 AUTO: Final = "auto"
@@ -239,7 +240,7 @@ class StrategyRegistry:
         try:
             bound = strategy()
         except Exception as error:
-            _log.exception("strategy_failed_to_start", strategy=name)
+            log_failure("strategy_failed_to_start", error, strategy=name)
             notes.append(f"{name}: it raised {error!r}. Mend the plugin or choose another strategy.")
             bound = NoStrategy()
         return Binding(bound, chosen_by, wanted if wanted != bound.name else "", tuple(notes))
@@ -259,7 +260,7 @@ class StrategyRegistry:
         try:
             actions = tuple(method(view))
         except Exception as error:
-            _log.exception("strategy_failed", strategy=strategy.name)
+            log_failure("strategy_failed", error, strategy=strategy.name)
             raise StrategyError(
                 f"strategy {strategy.name!r} raised {error!r}",
                 remedy="Mend the plugin or choose another strategy; playing goes on without its advice",
@@ -291,8 +292,8 @@ class StrategyRegistry:
         others = [other for other in self._plugins.get_plugins() if other is not implementation.plugin]
         try:
             return self._plugins.subset_hook_caller(hook, others)(**arguments)
-        except Exception:
-            _log.exception("plugin_failed", plugin=implementation.plugin_name, hook=hook)
+        except Exception as error:
+            log_failure("plugin_failed", error, plugin=implementation.plugin_name, hook=hook)
             return None
 
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -21,7 +22,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     numbers = itertools.count()
     async with AsyncExitStack() as stack:
 
-        async def run(**settings: object) -> Served:
+        async def run(**settings: Any) -> Served:
             listen = (f"unix:{tmp_path}/{next(numbers)}.sock",)
             server = Server(ServerConfig.load(**{"listen": listen, **FAST, **settings}))
             await server.start()

@@ -23,7 +23,13 @@ from samplecache.v1 import playback_pb2 as play
 from samplecache.v1 import samplecache_pb2 as pb
 from samplecache.v1.samplecache_pb2_grpc import SampleCacheServiceStub
 
-FAST = {"kernel": "simulated", "device": "nvme-p3700", "memory": 64 << 20, "swap": 256 << 20, "grace_s": 0.0}
+FAST: dict[str, Any] = {
+    "kernel": "simulated",
+    "device": "nvme-p3700",
+    "memory": 64 << 20,
+    "swap": 256 << 20,
+    "grace_s": 0.0,
+}
 """A simulated machine on which nothing takes long, and a server that does not wait for its streams."""
 
 RATE_HZ = 48_000
@@ -102,7 +108,7 @@ class Served:
     server: Server
     channel: grpc.aio.Channel
     address: str
-    stub: SampleCacheServiceStub = field(init=False)
+    stub: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.stub = SampleCacheServiceStub(self.channel)
@@ -180,11 +186,11 @@ class Playing:
 
     async def next(self) -> play.PlayResponse | None:
         """The next answer; None after the last. Raises what ended the call, if that was an error."""
-        answer = await asyncio.wait_for(self.call.read(), WAIT_S)
+        answer: Any = await asyncio.wait_for(self.call.read(), WAIT_S)
         if answer is grpc.aio.EOF:
             return None
         self.seen.append(answer)
-        return answer
+        return self.seen[-1]
 
     async def until(self, kind: str) -> Any:
         """Read up to the next answer of that kind, and return it."""

@@ -82,7 +82,7 @@ def _fill(rng: random.Random, message: Message) -> None:
             _fill(rng, part)
 
 
-def _value(rng: random.Random, field: FieldDescriptor) -> Any:
+def _value(rng: random.Random, field: Any) -> Any:
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_BYTES:
             return rng.randbytes(rng.choice([0, 1, 31, 32, 33, 1000]))

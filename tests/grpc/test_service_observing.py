@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import duration_pb2
 from hook_plugin import HookPlugin
 from served import WAIT_S, Playing, Serve, Served, drain, pcm, refused, until
 
@@ -105,9 +106,8 @@ async def test_a_watch_tells_of_prefetches_and_evictions(serve: Serve) -> None:
     served = await serve(budget=2 * 81_920)
     await served.put_cold("a", DATA)
     call = await watch(served)
-    result = (await drain(served.stub.Prefetch(pb.PrefetchRequest(sample_id="a", strategy="touch", hold={}))))[
-        -1
-    ].result
+    request = pb.PrefetchRequest(sample_id="a", strategy="touch", hold=duration_pb2.Duration())
+    result = (await drain(served.stub.Prefetch(request)))[-1].result
     done = (await event(call)).prefetch_done
     assert (done.sample_id, done.strategy, done.cancelled) == ("a", "touch", False)
     assert (done.result.pages_needed, done.result.pages_brought_in, done.result.pages_failed) == (20, 20, 0)

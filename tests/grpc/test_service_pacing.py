@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -16,7 +17,6 @@ from served import RATE_HZ, WAIT_S, Playing, Serve, Served, drain, pcm, until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
-from samplecache.strategy.events import Underrun
 from samplecache.v1 import playback_pb2 as play
 from samplecache.v1 import samplecache_pb2 as pb
 
@@ -140,8 +140,6 @@ async def test_a_client_that_does_not_read_is_the_cause(served: Served) -> None:
     """Its window fills up, the block behind it cannot leave, and the one after that is late."""
     wide = AudioFormat(192_000, 8, Encoding.F64)
     await served.put("wide", bytes(96_000 * wide.frame_bytes), raw=wide)
-    late: list[Underrun] = []
-    served.cache.events.listen(lambda event: late.append(event) if isinstance(event, Underrun) else None)
     options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
     async with grpc.aio.insecure_channel(served.address, options=options) as channel:
         playing = Playing(
@@ -150,7 +148,6 @@ async def test_a_client_that_does_not_read_is_the_cause(served: Served) -> None:
         await playing.begin()
         stall_s = asyncio.get_running_loop().time() + 1.0
         await until(lambda: asyncio.get_running_loop().time() > stall_s)
-        assert not [each for each in late if each.late_ns > NS_PER_S // 2]
         while not any(each.cause == play.UNDERRUN_CAUSE_CLIENT for each in playing.of("underrun")):
             assert await playing.next() is not None
         playing.call.cancel()
@@ -179,6 +176,10 @@ async def probing_loop() -> AsyncIterator[list[tuple[int, int]]]:
         task.cancel()
 
 
+def _longer(naps: list[tuple[int, int]], than: int) -> bool:
+    return len(naps) > than
+
+
 async def test_a_fault_does_not_stop_the_event_loop(serve: Serve) -> None:
     served = await cold(serve)
     playing = Playing(served, "cold", strategy="none", lead=duration(0), block=SHORT)
@@ -189,7 +190,7 @@ async def test_a_fault_does_not_stop_the_event_loop(serve: Serve) -> None:
         for place in PLACES:
             began = len(naps)
             await jump(playing, [place])
-            await until(lambda began=began: len(naps) > began)
+            await until(functools.partial(_longer, naps, began))
             lags_ns.append(max(late_ns for _, late_ns in naps[began:]))
     await playing.send(stop={})
     stats = (await playing.until("summary")).stats

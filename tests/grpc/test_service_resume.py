@@ -51,7 +51,7 @@ async def by_cancelling(served: Served, upload_id: str) -> None:
 
 
 async def by_deadline(served: Served, upload_id: str) -> None:
-    call = await opened(served, upload_id, timeout=0.5)
+    call = await opened(served, upload_id, timeout=1.5)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -200,7 +200,10 @@ async def test_several_addresses_and_picked_ports(serve: Serve, tmp_path: Path) 
             assert await health(Served(served.server, channel, address)) == SERVING
 
 
-@pytest.mark.parametrize("address", ["nonsense", "256.256.256.256:1", "127.0.0.1:port", "unix:/nowhere/at/all.sock"])
+@pytest.mark.parametrize(
+    "address",
+    ["nonsense", "256.256.256.256:1", "127.0.0.1:port", "unix:/nowhere/at/all.sock", f"unix:/tmp/{'a' * 200}"],
+)
 async def test_an_impossible_address_is_a_mistake(address: str) -> None:
     error = await failing(listen=(address,))
     assert isinstance(error, ConfigurationError)
@@ -259,7 +262,7 @@ async def test_metrics_are_what_the_stats_say(serve: Serve) -> None:
     Playing(served, "a").call.cancel()
     stats = await served.stub.GetStats(pb.GetStatsRequest())
     text = await asyncio.to_thread(_scrape, served.server.metrics_address)
-    found = {
+    found: dict[tuple[Any, ...], float] = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples

@@ -73,7 +73,7 @@ async def test_raw_pcm_becomes_the_sample_that_was_declared(served: Served) -> N
     ],
 )
 async def test_files_are_decoded_to_what_libsndfile_reads(
-    served: Served, container: str, codec: str, source: str, encoding: int
+    served: Served, container: str, codec: str, source: str, encoding: Any
 ) -> None:
     data = file_of(container, codec)
     sample = (await served.put("file", data, raw=None)).sample

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplecache.cache.playback import Playback, Reading
@@ -37,6 +37,7 @@ steps = st.lists(
 spans = st.tuples(st.integers(0, SAMPLE_FRAMES), st.integers(0, SAMPLE_FRAMES)).map(lambda ends: range(*sorted(ends)))
 
 
+@settings(deadline=None)
 @given(
     rate_hz=st.sampled_from([8_000, 44_100, 48_000, 96_000]),
     span=spans,
@@ -97,6 +98,7 @@ def test_a_session_adds_up(
     assert stats.first_block_ns == (readings[0].ready_ns if readings else 0)
 
 
+@settings(deadline=None)
 @given(span=spans, block_frames=st.integers(1, 2_000))
 def test_without_seeks_every_frame_is_delivered_once(span: range, block_frames: int) -> None:
     playing = Playback(48_000, SAMPLE_FRAMES, span, block_frames, 0, 0)

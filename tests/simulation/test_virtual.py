@@ -54,7 +54,7 @@ def minute(sample_id: str) -> VirtualSample:
 
 def command(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "samplecache.lab.simulate", *arguments],
+        [sys.executable, "-m", "samplecache", "lab", "simulate", *arguments],
         env=os.environ | {"PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,

@@ -39,12 +39,14 @@ def name(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of the modules, and of what is taken from them, that a file imports, wherever in it."""
+    """Full names of the modules, and of what is taken from them, that a file imports, wherever in it.
+
+    What comes from the file's own package by a relative import begins with a dot.
+    """
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name(path)}: imports are absolute"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names}
     return found

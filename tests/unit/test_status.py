@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from google.rpc import code_pb2, error_details_pb2
@@ -31,10 +32,10 @@ def tree(root: type[errors.SamplecacheError]) -> list[type[errors.SamplecacheErr
     return below + list(itertools.chain.from_iterable(map(tree, below)))
 
 
-def unpacked(status: object, kind: type) -> list[object]:
+def unpacked(status: Any, kind: type[Any]) -> list[Any]:
     """The details of that kind."""
     found = []
-    for detail in status.details:  # type: ignore[attr-defined]
+    for detail in status.details:
         message = kind()
         if detail.Unpack(message):
             found.append(message)

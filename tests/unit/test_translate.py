@@ -17,12 +17,13 @@ from samplecache.kernel.port import FaultCounts, Residency, Span, Tier
 from samplecache.service import translate
 from samplecache.strategy import events
 from samplecache.strategy.registry import ChosenBy
-from samplecache.v1 import audio_pb2, playback_pb2
+from samplecache.v1 import audio_pb2, playback_pb2, sample_pb2
 from samplecache.v1 import samplecache_pb2 as pb
 
 FORMATS = st.builds(
     AudioFormat, st.integers(MIN_RATE_HZ, MAX_RATE_HZ), st.integers(1, MAX_CHANNELS), st.sampled_from(Encoding)
 )
+SECOND = duration_pb2.Duration(seconds=1)
 MAX_DURATION_NS = 315_576_000_000 * NS_PER_S
 
 
@@ -72,12 +73,12 @@ def test_a_start_without_wishes_has_the_promised_defaults() -> None:
 
 
 def test_zero_is_a_wish_where_the_contract_says_so() -> None:
-    start = playback_pb2.PlayStart(sample_id="a", gain=0.0, lead={})
+    start = playback_pb2.PlayStart(sample_id="a", gain=0.0, lead=duration_pb2.Duration())
     assert (translate.play_options(start).gain, translate.play_options(start).lead_ns) == (0.0, 0)
 
 
 def test_unlimited_pace_has_no_lead() -> None:
-    start = playback_pb2.PlayStart(sample_id="a", pace=playback_pb2.PACE_UNLIMITED, lead={"seconds": 1})
+    start = playback_pb2.PlayStart(sample_id="a", pace=playback_pb2.PACE_UNLIMITED, lead=SECOND)
     assert translate.play_options(start).lead_ns is None
 
 
@@ -120,7 +121,7 @@ def test_events_keep_what_they_say() -> None:
             frame_offset=5,
             late=duration_pb2.Duration(nanos=6),
             cause=playback_pb2.UNDERRUN_CAUSE_CLIENT,
-            faults={"minor": 1, "major": 2},
+            faults=sample_pb2.FaultCounts(minor=1, major=2),
         ),
     )
     assert done.prefetch_done.result == pb.PrefetchResult(

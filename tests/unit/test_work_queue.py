@@ -135,6 +135,29 @@ def test_a_piece_that_fails_takes_no_worker_with_it(done: list[str]) -> None:
         until(lambda: done)
 
 
+def test_what_failed_is_logged_without_looking_at_its_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    looked = threading.Event()
+
+    class Busy(set[int]):
+        """Something that another thread is changing."""
+
+        def __repr__(self) -> str:
+            looked.set()
+            raise RuntimeError("Set changed size during iteration")
+
+    def fail() -> None:
+        busy = Busy()
+        raise ZeroDivisionError(f"{len(busy)} left")
+
+    with WorkQueue(1, CLOCK) as queue:
+        failed = threading.Event()
+        queue.submit(fail, 0)
+        queue.submit(failed.set, 1)
+        passes(failed)
+    assert "ZeroDivisionError: 0 left" in capsys.readouterr().out
+    assert not looked.is_set()
+
+
 def test_closing_waits_for_what_has_begun_and_forgets_the_rest(done: list[str]) -> None:
     queue = WorkQueue(1, CLOCK)
     busy, gate = threading.Event(), threading.Event()

@@ -58,26 +58,44 @@ def serve(
     grace_s: Annotated[
         float | None, typer.Option(min=0, help="How long streams may play on after SIGTERM or SIGINT.")
     ] = None,
+    other: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any setting of the file, such as max_sessions=64; repeatable."
+        ),
+    ] = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. What no flag sets comes from variables, the file, or defaults."""
+    """Serve until SIGTERM or SIGINT. What no flag sets comes from variables, the file, or defaults.
+
+    docs/samplecache.toml lists every setting.
+    """
     from samplecache.service.config import ServerConfig
     from samplecache.service.server import serve as serve_forever
 
-    settings = ServerConfig.load(
-        config,
-        listen=tuple(listen) if listen else None,
-        kernel=None if kernel is None else kernel.value,
-        device=device,
-        memory=memory,
-        swap=swap,
-        seed=seed,
-        budget=budget,
-        lock_budget=lock_budget,
-        default_strategy=default_strategy,
-        metrics_port=metrics_port,
-        token_file=token_file,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        grace_s=grace_s,
-    )
-    serve_forever(settings)
+    flags = {
+        "listen": tuple(listen) if listen else None,
+        "kernel": None if kernel is None else kernel.value,
+        "device": device,
+        "memory": memory,
+        "swap": swap,
+        "seed": seed,
+        "budget": budget,
+        "lock_budget": lock_budget,
+        "default_strategy": default_strategy,
+        "metrics_port": metrics_port,
+        "token_file": token_file,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "grace_s": grace_s,
+    }
+    named = {name: value for name, value in flags.items() if value is not None}
+    serve_forever(ServerConfig.load(config, **_settings(other or []), **named))
+
+
+def _settings(assignments: list[str]) -> dict[str, str]:
+    """Return what ``NAME=VALUE`` says, flag by flag."""
+    pairs = [assignment.partition("=") for assignment in assignments]
+    for name, equals, _ in pairs:
+        if not (name.isidentifier() and equals):
+            raise typer.BadParameter(f"{name!r} is not NAME=VALUE", param_hint="--set")
+    return {name: value for name, _, value in pairs}

@@ -157,3 +157,11 @@ def test_the_changelog_keeps_its_shape() -> None:
         for group in groups:
             assert re.search(r"^- \S", group, re.MULTILINE), f"nothing stands under {group.splitlines()[0]}"
     assert not re.search(r"#\d+|\bissues?\b|\bpull request", text)
+
+
+def test_the_configuration_file_shown_lists_every_setting_with_its_default() -> None:
+    shown = ROOT / "docs" / "samplecache.toml"
+    names = {line.lstrip("# ").partition(" =")[0] for line in shown.read_text().splitlines() if " =" in line}
+
+    assert names == set(ServerConfig.model_fields)
+    assert ServerConfig.load(shown) == ServerConfig.load()

@@ -87,6 +87,11 @@ class Voice:
         self._finished = threading.Event()
 
     @property
+    def format(self) -> AudioFormat:
+        """The mix's format. Any thread."""
+        return self._format
+
+    @property
     def position_frames(self) -> int:
         """The frame of the sample that is mixed next; what is heard lies behind by the output's latency. Any thread."""
         return self._offset_frames + self._ring.read_frames

@@ -82,6 +82,13 @@ class Converter:
         source_hz, target_hz = self.source.rate_hz, self.target.rate_hz
         return (2 * frames * target_hz + source_hz) // (2 * source_hz)
 
+    @property
+    def held_frames(self) -> int:
+        """Source frames that went in and that the resampler holds back; 0 where the rate stays."""
+        if self._resampler is None:
+            return 0
+        return max(0, self._frames_in - self._frames_out * self.source.rate_hz // self.target.rate_hz)
+
     def convert(self, block: bytes | bytearray | memoryview) -> bytes:
         """Return what is ready after `block`, in the target format.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -15,10 +14,11 @@ from samplecache.audio.decode import DecodeLimits, Decoder
 from samplecache.audio.format import AudioFormat
 from samplecache.cache.events import EventBus
 from samplecache.cache.figures import PageInMeter, Totals
+from samplecache.cache.holds import Holds
 from samplecache.cache.ingest import Ingest
 from samplecache.cache.playback import Playback
 from samplecache.cache.prefetcher import Order, Prefetch, Prefetcher
-from samplecache.cache.sample import Content, Sample, check_tags
+from samplecache.cache.sample import Sample, check_tags
 from samplecache.cache.session import MAX_BLOCK_BYTES, PlayOptions, Session, SessionFloor
 from samplecache.cache.store import Lease, Publication, Store
 from samplecache.cache.upload import Declaration, Upload
@@ -77,14 +77,6 @@ class CacheSettings:
     workers: int = 4
     default_strategy: str = ""
     spool_dir: str | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Hold:
-    """Locks of a prefetch that has ended, kept for whoever plays the sample next."""
-
-    order: Order
-    lease: Lease
 
 
 class SampleCache:
@@ -158,10 +150,9 @@ class SampleCache:
         )
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        # A session, and the holds of prefetches that it took over.
-        self._sessions: dict[Session, list[_Hold]] = {}
+        self._sessions: set[Session] = set()
         self._prefetches: set[Prefetch] = set()
-        self._holds: dict[Content, list[_Hold]] = {}
+        self._holds = Holds(self._prefetcher.release, self._call_later)
 
     # --- uploads ---
 
@@ -233,7 +224,7 @@ class SampleCache:
             binding = self._bind(lease.sample, strategy)
             holder = f"prefetch-{next(self._numbers)}"
             with self._lock:
-                if len(self._prefetches) + sum(map(len, self._holds.values())) >= self.settings.max_prefetches:
+                if len(self._prefetches) + len(self._holds) >= self.settings.max_prefetches:
                     raise _limit_error("prefetches", self.settings.max_prefetches)
                 order = Order(lease.sample, wanted, binding, deadline_ns, holder)
                 prefetch = self._prefetcher.prefetch(order, lambda ended: self._prefetch_ended(ended, lease, hold_ns))
@@ -246,19 +237,12 @@ class SampleCache:
 
     def _prefetch_ended(self, prefetch: Prefetch, lease: Lease, hold_ns: int) -> None:
         order, progress = prefetch.order, prefetch.progress
-        hold = _Hold(order, lease)
         # A cancelled one may end on the event loop, where nothing may block: a worker gives its locks up. What has
         # locked nothing is not worth keeping: its lease would only keep the sample from being evicted.
         keep_ns = hold_ns if not prefetch.cancelled and self._prefetcher.holds(order) else 0
         with self._lock:
             self._prefetches.discard(prefetch)
-            player = next((session for session in self._sessions if session.sample.content is lease.content), None)
-            if player is None or not keep_ns:
-                self._holds.setdefault(lease.content, []).append(hold)
-            else:
-                # Playing began before the prefetch had ended: the session takes the locks over all the same.
-                self._sessions[player].append(hold)
-        self._call_later(lambda: self._expire(hold), keep_ns)
+        self._holds.keep(order, lease, keep_ns)
         self.totals.add_prefetch(order.binding.strategy.name, progress.pages_needed, progress.pages_in)
         self.events.publish(
             PrefetchDone(
@@ -272,23 +256,6 @@ class SampleCache:
                 prefetch.cancelled,
             )
         )
-
-    def _expire(self, hold: _Hold) -> None:
-        """Give a hold up unless a session has taken it over. On a worker: it may block."""
-        with self._lock:
-            holds = self._holds.get(hold.lease.content, [])
-            if hold not in holds:
-                return
-            holds.remove(hold)
-            if not holds:
-                del self._holds[hold.lease.content]
-        self._give_up(hold)
-
-    def _give_up(self, hold: _Hold) -> None:
-        try:
-            self._prefetcher.release(hold.order)
-        finally:
-            hold.lease.release()
 
     # --- playback ---
 
@@ -323,22 +290,19 @@ class SampleCache:
                     raise _limit_error("sessions", self.settings.max_sessions)
                 session_id = f"session-{next(self._numbers)}"
                 session = Session(session_id, lease, binding, playback, converter, self._floor, self._session_closed)
-                self._sessions[session] = self._holds.pop(lease.content, [])
-                lease.content.players.add(session_id)
+                self._sessions.add(session)
         except BaseException:
             lease.release()
             raise
+        self._holds.begin_playing(lease.content, session_id)
         session.start()
         self.totals.add_session(binding.strategy.name)
         return session
 
     def _session_closed(self, session: Session) -> None:
         with self._lock:
-            holds = self._sessions.pop(session, [])
-            session.sample.content.players.discard(session.session_id)
-        with ExitStack() as every_one:
-            for hold in holds:
-                every_one.callback(self._give_up, hold)
+            self._sessions.discard(session)
+        self._holds.end_playing(session.sample.content, session.session_id)
 
     # --- samples ---
 

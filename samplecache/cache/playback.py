@@ -1,9 +1,10 @@
 """One session's cursor, deadlines and glitch accounting. No I/O, no clock: it is told the time and says what to do.
 
 The audio clock of a session starts when it does. Block *n* begins *t(n)* after the start, *t* being the sum of the
-lengths of the blocks before it. The client sounds it ``lead_ns`` after that, so the server may send it from ``start +
-t(n)`` on, and it is late if it is not ready at ``start + t(n) + lead_ns``. A late block is heard as a gap of that
-length, after which playing goes on where it stopped: so the start moves back by the gap, as for a player that waits.
+lengths of the blocks before it, less what a resampler holds back of them. The client sounds it ``lead_ns`` after that,
+so the server may send it from ``start + t(n)`` on, and it is late if it is not ready at ``start + t(n) + lead_ns``. A
+late block is heard as a gap of that length, after which playing goes on where it stopped: so the start moves back by
+the gap, as for a player that waits.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Reading:
         How late threads that only sleep were meanwhile, at worst.
     client_ns : int
         How long the client had kept the block before from being sent.
+    held_frames : int
+        Frames read so far that a resampler still holds back.
     """
 
     began_ns: int
@@ -61,6 +64,7 @@ class Reading:
     faults: FaultCounts
     witness_ns: int = 0
     client_ns: int = 0
+    held_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ class Playback:
         self._lead_ns = lead_ns
         self._next_frame = frames.start
         self._played_frames = 0
+        self._held_frames = 0
         self._backlog = FaultCounts()
 
     @property
@@ -161,7 +166,8 @@ class Playback:
         frames = range(self._next_frame, min(self._next_frame + self.block_frames, self._frames.stop))
         if not frames:
             return None
-        send_ns = self._start_ns + self._played_frames * NS_PER_S // self._rate_hz
+        # The client waits for what it has not got yet, not for what was read and is held back.
+        send_ns = self._start_ns + (self._played_frames - self._held_frames) * NS_PER_S // self._rate_hz
         if self._lead_ns is None:
             return Block(frames, self._opened_ns, None)
         return Block(frames, send_ns, send_ns + self._lead_ns)
@@ -170,6 +176,7 @@ class Playback:
         """Account for a block that was read; return how it was late, if it was."""
         self._next_frame = block.frames.stop
         self._played_frames += len(block.frames)
+        self._held_frames = reading.held_frames
         stats = self.stats
         stats.blocks += 1
         stats.frames += len(block.frames)
@@ -213,6 +220,7 @@ class Playback:
         self._next_frame = frame
         self._start_ns = now_ns
         self._played_frames = 0
+        self._held_frames = 0
         self._backlog = FaultCounts()
 
     def _cause(self, late_ns: int, reading: Reading) -> UnderrunCause:

@@ -224,7 +224,8 @@ class Session:
         # Asking the witness takes a while, and only a late block needs one.
         late = block.due_ns is not None and ready_ns > block.due_ns
         witness_ns = self._witness_ns(block.send_ns, ready_ns) if late else 0
-        return ReadBlock(block, pcm, Reading(began_ns, ready_ns, faults, witness_ns, client_ns))
+        held_frames = self.converter.held_frames
+        return ReadBlock(block, pcm, Reading(began_ns, ready_ns, faults, witness_ns, client_ns, held_frames))
 
     def delivered(self, read: ReadBlock) -> Underrun | None:
         """Account for a block that was read, let the strategy know that playing moved on, and return its underrun."""

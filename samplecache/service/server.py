@@ -216,8 +216,20 @@ def serve(config: ServerConfig, ready: Callable[[Server], Any] | None = None) ->
     """
     import uvloop
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    _configure_log()
     uvloop.run(_serve(config, ready or announce))
+
+
+def _configure_log() -> None:
+    """Log to stderr, with plain tracebacks: prettier ones print every frame's variables, sample bytes among them."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper("iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def announce(server: Server) -> None:

@@ -18,9 +18,10 @@ from numbered import numbered_frames
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS
 from samplecache.errors import SamplecacheError
-from samplecache_player import DeviceOutput, Period, Player, VoiceStoppedError
+from samplecache_player import DeviceOutput, Period, Player, Voice, VoiceStoppedError
 
 BLOCK_FRAMES = 4800
+BLOCKS_BEFORE = 2
 TIMEOUT_NS = 60_000 * NS_PER_MS
 
 
@@ -43,23 +44,33 @@ def play_source(output: DeviceOutput, frames: int, stall_at_frame: int, stall_ns
 
 
 def play_voice(output: DeviceOutput, frames: int, stall_at_frame: int, stall_ns: int) -> dict[str, object]:
-    """Play one voice through the mixer; its feeder stalls once, so that the voice starves."""
-    with Player(output) as player:
-        voice = player.start_voice(length_frames=frames, lead_ns=TIMEOUT_NS, prefill_ns=200 * NS_PER_MS)
-        stall_after = stall_at_frame - stall_at_frame % BLOCK_FRAMES
+    """Play one voice through the mixer; its feeder stalls once, so that the voice starves.
+
+    It has its first blocks before the output starts: a period mixed before that would be played too, as silence.
+    """
+    player = Player(output)
+    voice = player.start_voice(length_frames=frames, lead_ns=TIMEOUT_NS)
+    stall_after = stall_at_frame - stall_at_frame % BLOCK_FRAMES
+    starts = range(0, frames, BLOCK_FRAMES)
+    for start in starts[:BLOCKS_BEFORE]:
+        feed(voice, start, frames)
+    with player:
         with contextlib.suppress(VoiceStoppedError):  # drain tells why
-            for start in range(0, frames, BLOCK_FRAMES):
+            for start in starts[BLOCKS_BEFORE:]:
                 if stall_ns and start == stall_after:
                     while voice.position_frames < start:
                         time.sleep(0.001)
                     time.sleep(stall_ns / 1e9)
-                block = numbered_frames(start, min(frames, start + BLOCK_FRAMES))
-                if output.format.encoding is Encoding.F32:
-                    voice.feed(start, (block / 32768).astype(np.float32))
-                else:
-                    voice.feed(start, block)
+                feed(voice, start, frames)
         player.drain(TIMEOUT_NS)
         return {"voice": dataclasses.asdict(voice.report())}
+
+
+def feed(voice: Voice, start: int, frames: int) -> None:
+    """Feed the block that begins at `start`."""
+    block = numbered_frames(start, min(frames, start + BLOCK_FRAMES))
+    is_float = voice.format.encoding is Encoding.F32
+    voice.feed(start, (block / 32768).astype(np.float32) if is_float else block)
 
 
 def main() -> int:

@@ -191,3 +191,23 @@ def test_resampled_sine_is_the_sine_at_the_other_rate(source_hz, target_hz):
     error = (out - sine(target_hz))[middle]
     snr_db = 10 * np.log10(np.mean(sine(target_hz)[middle] ** 2) / np.mean(error**2))
     assert snr_db > 110
+
+
+@pytest.mark.parametrize("block_frames", [100, 882, 5_000])
+def test_held_frames_are_those_that_went_in_and_did_not_come_out(block_frames):
+    source, target = AudioFormat(44_100, 1, Encoding.S16), AudioFormat(48_000, 1, Encoding.S16)
+    converter = Converter(source, target)
+    out_frames, most_held = 0, 0
+    for number in range(1, 21):
+        out_frames += len(converter.convert(bytes(2 * block_frames))) // 2
+        most_held = max(most_held, converter.held_frames)
+        assert converter.held_frames == max(0, number * block_frames - out_frames * 44_100 // 48_000)
+    assert most_held > 0
+    converter.reset()
+    assert converter.held_frames == 0
+
+
+def test_nothing_is_held_at_the_same_rate():
+    converter = Converter(AudioFormat(8_000, 1, Encoding.S16), AudioFormat(8_000, 2, Encoding.F32))
+    converter.convert(bytes(200))
+    assert converter.held_frames == 0

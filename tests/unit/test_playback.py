@@ -65,6 +65,21 @@ def test_times_do_not_drift_at_rates_that_divide_badly() -> None:
         playing.delivered(block, Reading(block.send_ns, block.send_ns, NO))
 
 
+def test_what_a_resampler_holds_back_is_made_up_for_at_once() -> None:
+    playing = playback()
+    times = []
+    for held_frames in (100, 130, 130, 0):
+        block = playing.next_block()
+        assert block is not None
+        assert block.due_ns == block.send_ns + LEAD_NS
+        times.append((block.send_ns - START_NS) // NS_PER_MS)
+        playing.delivered(block, Reading(block.send_ns, block.send_ns, NO, held_frames=held_frames))
+    # The client has nothing after the first block, 70 ms after the second, 170 ms after the third.
+    assert times == [0, 0, 70, 170]
+    playing.seek(500, START_NS)
+    assert playing.next_block() == Block(range(500, 600), START_NS, START_NS + LEAD_NS)
+
+
 def test_an_empty_span_ends_at_once_even_in_a_loop() -> None:
     assert playback(range(1_000, 1_000)).next_block() is None
     assert playback(range(5, 5), loop=True).next_block() is None

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.client import Client, sample_id_of
 from samplecache.clock import NS_PER_S
-from samplecache.errors import SamplecacheError, StateError
+from samplecache.errors import SamplecacheError, StateError, UnknownStrategyError
 from samplecache_demo.machine import Stage, stage
 from samplecache_demo.performance import Performance, perform
 from samplecache_demo.report import Results, markdown, picture, table, write_json
@@ -68,6 +68,7 @@ def compare(
 ) -> None:
     """Upload the kit, play it under every strategy `repeat` times, and show table and picture."""
     client = playing_on.client
+    _check_strategies(client, strategies)
     output, note = _settle_output(output, kit.rate_hz)
     console.print(f"kernel:  {playing_on.kernel}", highlight=False)
     console.print(f"output:  {note}", highlight=False)
@@ -92,6 +93,13 @@ def compare(
     console.print(
         f"picture: {results_dir / 'comparison.png'}   figures: {results_dir / 'comparison.json'}", highlight=False
     )
+
+
+def _check_strategies(client: Client, strategies: list[str]) -> None:
+    known = ["auto", *(strategy.name for strategy in client.strategies().strategies)]
+    for name in strategies:
+        if name not in known:
+            raise UnknownStrategyError(f"no strategy is called {name!r}", remedy=f"Choose from {', '.join(known)}")
 
 
 def _play_until_quiet(

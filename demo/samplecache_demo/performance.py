@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,11 +20,16 @@ NOISY_NS = LEAD_NS // 2
 """A machine that wakes a sleeping thread so late makes glitches of its own: a block passes several threads in turn."""
 
 
+SETTLE_NS = 100 * NS_PER_MS
+"""From the beginning until the first sample is announced, for all threads to be there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One cue as it was heard and as the server saw it."""
+    """One cue as it was heard and as the server saw it, and the strategy that its session got."""
 
     cue: Cue
+    bound: str
     voice: VoiceReport
     stats: playback_pb2.PlaybackStats
 
@@ -108,17 +113,6 @@ class Performance:
         return sum(played.stats.faults.minor for played in self.played)
 
 
-@dataclass(slots=True)
-class _Voice:
-    """One cue being played: a stream that feeds a voice."""
-
-    cue: Cue
-    voice: Voice | None = None
-    stats: playback_pb2.PlaybackStats | None = None
-    bound: str = ""
-    failure: BaseException | None = field(default=None)
-
-
 def perform(client: Client, schedule: Sequence[Cue], strategy: str, rate_hz: int, output_spec: str) -> Performance:
     """Play `schedule` under `strategy` and return what came of it. Blocks for as long as it sounds.
 
@@ -127,39 +121,28 @@ def perform(client: Client, schedule: Sequence[Cue], strategy: str, rate_hz: int
     clock = MonotonicClock()
     output, _ = open_output(output_spec, AudioFormat(rate_hz, 2, Encoding.S16))
     swapped_in = client.stats().swap_in_pages
-    with Witness() as witness, Player(output) as player:
+    with (
+        Witness() as witness,
+        Player(output) as player,
+        ThreadPoolExecutor(2 * len(schedule), "demo") as pool,  # every cue may be announced and struck at once
+    ):
         began_ns = clock.now_ns()
-        start_ns = began_ns + HINT_AHEAD_NS + 100 * NS_PER_MS
-        voices = [_Voice(cue) for cue in schedule]
-        threads = [
-            threading.Thread(target=_announce, args=(client, cue, strategy, start_ns, clock), daemon=True)
-            for cue in schedule
-        ] + [
-            threading.Thread(target=_strike, args=(client, player, voice, strategy, start_ns, clock), daemon=True)
-            for voice in voices
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        start_ns = began_ns + HINT_AHEAD_NS + SETTLE_NS
+        hints = [pool.submit(_announce, client, cue, strategy, start_ns, clock) for cue in schedule]
+        strikes = [pool.submit(_strike, client, player, cue, strategy, start_ns, clock) for cue in schedule]
+        for hint in hints:
+            hint.result()
+        heard = [strike.result() for strike in strikes]
         player.drain(10 * NS_PER_S)
         machine_ns = witness.lateness_between(began_ns, clock.now_ns())
         report = player.report()
-    failures = [voice.failure for voice in voices if voice.failure is not None]
-    if failures:
-        raise failures[0]
-    after = client.stats()
     return Performance(
         strategy,
-        next((voice.bound for voice in voices), strategy),
+        heard[0].bound,
         start_ns,
         rate_hz,
-        tuple(
-            Played(voice.cue, voice.voice.report(), voice.stats)
-            for voice in voices
-            if voice.voice is not None and voice.stats is not None
-        ),
-        after.swap_in_pages - swapped_in,
+        tuple(heard),
+        client.stats().swap_in_pages - swapped_in,
         machine_ns,
         report.lateness_max_ns,
     )
@@ -170,15 +153,13 @@ def _announce(client: Client, cue: Cue, strategy: str, start_ns: int, clock: Mon
     client.prefetch(cue.sample_id, frames=cue.frames, strategy=strategy, deadline_ns=HINT_AHEAD_NS).result()
 
 
-def _strike(
-    client: Client, player: Player, playing: _Voice, strategy: str, start_ns: int, clock: MonotonicClock
-) -> None:
-    cue = playing.cue
+def _strike(client: Client, player: Player, cue: Cue, strategy: str, start_ns: int, clock: MonotonicClock) -> Played:
+    """Play one cue at its time, and return how it went when it has sounded."""
     at_ns = start_ns + cue.at_ns
     clock.sleep_until(at_ns)
+    # The voice sounds exactly when its lead is over, as the server is told.
+    voice = player.start_voice(at_ns=at_ns, lead_ns=LEAD_NS, prefill_ns=NS_PER_S, gain=cue.gain)
     try:
-        # The voice sounds exactly when its lead is over, as the server is told.
-        playing.voice = player.start_voice(at_ns=at_ns, lead_ns=LEAD_NS, prefill_ns=NS_PER_S, gain=cue.gain)
         with client.play(
             cue.sample_id,
             frames=cue.frames,
@@ -188,23 +169,24 @@ def _strike(
             block_ns=10 * NS_PER_MS,
             lead_ns=LEAD_NS,
         ) as stream:
-            _feed(stream, playing)
-        playing.voice.end()
-        playing.voice.wait(5 * NS_PER_S)
-    except Exception as error:  # told to the thread that waits for this one
-        playing.failure = error
-        if playing.voice is not None:
-            playing.voice.stop()
+            bound, stats = _feed(stream, voice)
+        voice.end()
+        voice.wait(5 * NS_PER_S)
+    except BaseException:
+        voice.stop()
+        raise
+    return Played(cue, bound, voice.report(), stats)
 
 
-def _feed(stream: PlayStream, playing: _Voice) -> None:
-    assert playing.voice is not None  # noqa: S101 -- made by the only caller
+def _feed(stream: PlayStream, voice: Voice) -> tuple[str, playback_pb2.PlaybackStats]:
+    """Pass blocks on to the voice; return the strategy bound and the session's stats."""
+    bound, stats = "", playback_pb2.PlaybackStats()
     for event in stream:
         match event:
             case playback_pb2.PlayStarted():
-                playing.bound = event.binding.strategy
+                bound = event.binding.strategy
             case playback_pb2.PlayBlock():
-                frames = np.frombuffer(event.pcm, "<i2").reshape(-1, 2)
-                playing.voice.feed(event.frame_offset, frames)
+                voice.feed(event.frame_offset, np.frombuffer(event.pcm, "<i2").reshape(-1, 2))
             case playback_pb2.PlaySummary():
-                playing.stats = event.stats
+                stats = event.stats
+    return bound, stats

@@ -37,6 +37,7 @@ MIN_BLOCK_NS: Final = NS_PER_MS
 MAX_BLOCK_NS: Final = NS_PER_S
 MAX_LEAD_NS: Final = 30 * NS_PER_S
 MAX_HOLD_NS: Final = 3600 * NS_PER_S
+EVICT_SLICE_NS: Final = NS_PER_S // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +151,10 @@ class SampleCache:
         )
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
+        self._stopping = threading.Event()
         self._sessions: set[Session] = set()
         self._prefetches: set[Prefetch] = set()
-        self._holds = Holds(self._prefetcher.release, self._call_later)
+        self._holds = Holds(self.ledger, self._call_later)
 
     # --- uploads ---
 
@@ -239,7 +241,8 @@ class SampleCache:
         order, progress = prefetch.order, prefetch.progress
         # A cancelled one may end on the event loop, where nothing may block: a worker gives its locks up. What has
         # locked nothing is not worth keeping: its lease would only keep the sample from being evicted.
-        keep_ns = hold_ns if not prefetch.cancelled and self._prefetcher.holds(order) else 0
+        prefetch.pages_locked = self.ledger.held(order.holder)
+        keep_ns = hold_ns if not prefetch.cancelled and prefetch.pages_locked else 0
         with self._lock:
             self._prefetches.discard(prefetch)
         self._holds.keep(order, lease, keep_ns)
@@ -325,9 +328,19 @@ class SampleCache:
         ------
         SampleNotFoundError, NotPermittedError
         """
+        deadline_ns = self.clock.now_ns() + timeout_ns
         with self.store.lease(sample_id) as lease:
             region = lease.content.region
-            return region.pages, self.kernel.evict(region, region.span, timeout_ns)
+            while True:
+                # In slices: whoever stops the cache need not wait for the longest timeout.
+                slice_ns = max(1, min(EVICT_SLICE_NS, deadline_ns - self.clock.now_ns()))
+                left = self.kernel.evict(region, region.span, slice_ns)
+                if not left or self._stopping.is_set() or self.clock.now_ns() >= deadline_ns:
+                    return region.pages, left
+
+    def stop_evictions(self) -> None:
+        """Have evictions under way return soon with what they have reached, and later ones at once. Never blocks."""
+        self._stopping.set()
 
     def update(
         self,

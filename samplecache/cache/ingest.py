@@ -98,7 +98,7 @@ class Ingest:
         if length_bytes > self._max_decoded_bytes:
             raise DecodedTooLargeError(
                 f"the sample would take {length_bytes} bytes, more than {self._max_decoded_bytes}",
-                remedy="Send a shorter one, or raise max_decoded_bytes",
+                remedy="Send a shorter one, or raise max_decoded",
                 limit_bytes=self._max_decoded_bytes,
             )
         self._store.check_room(declaration.sample_id, length_bytes, replace=declaration.replace)

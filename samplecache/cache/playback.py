@@ -159,6 +159,17 @@ class Playback:
         """Frames from here to the end of what is to be played."""
         return range(self._next_frame, self._frames.stop)
 
+    @property
+    def wrap(self) -> tuple[range, int] | None:
+        """Frames that playing begins again with, and when that is at the earliest; None if it will not.
+
+        The time is that of the first block of the next round, in nanoseconds.
+        """
+        if not (self.loop and len(self._frames)):
+            return None
+        left = len(self.remaining)
+        return self._frames, self._start_ns + (self._played_frames + left) * NS_PER_S // self._rate_hz
+
     def next_block(self) -> Block | None:
         """Return the block to read next, or None at the end. Asking again gives the same."""
         if self._next_frame >= self._frames.stop and self.loop and len(self._frames):
@@ -224,7 +235,7 @@ class Playback:
         self._backlog = FaultCounts()
 
     def _cause(self, late_ns: int, reading: Reading) -> UnderrunCause:
-        """Tell why, from the reader's faults, the witness and the client, in that order.
+        """Tell why, from the reader's major faults, the witness, its minor faults and the client, in that order.
 
         A witness or a client accounts for a late block if it was itself held up for at least half as long: what it saw
         is a lower bound, since a witness looks only every few milliseconds.

@@ -16,7 +16,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError, StrategyError
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities, Kernel, Residency, Span, Tier
-from samplecache.strategy.actions import Action
+from samplecache.strategy.actions import Action, Advise, Lock
 from samplecache.strategy.base import PrefetchStrategy
 from samplecache.strategy.failures import log_failure
 from samplecache.strategy.registry import Binding, StrategyRegistry
@@ -113,11 +113,14 @@ class Prefetch:
         What it is to do.
     notes : list of str
         What came short of that, each with its remedy.
+    pages_locked : int
+        Pages that were locked for it when it ended.
     """
 
     def __init__(self, prefetcher: Prefetcher, order: Order, on_end: Callable[[Prefetch], None]) -> None:
         self.order = order
         self.notes: list[str] = []
+        self.pages_locked = 0
         self._prefetcher = prefetcher
         self._on_end = on_end
         self._lock = threading.Lock()
@@ -142,9 +145,11 @@ class Prefetch:
 
     @property
     def in_time(self) -> bool:
-        """Whether it ended before its deadline, or had none."""
+        """Whether all pages were in when it ended, and that before its deadline if it had one."""
         deadline_ns, ended_ns = self.order.deadline_ns, self._ended_ns
-        return deadline_ns is None or (ended_ns is not None and ended_ns <= deadline_ns)
+        if ended_ns is None or self._in < self._needed:
+            return False
+        return deadline_ns is None or ended_ns <= deadline_ns
 
     @property
     def cancelled(self) -> bool:
@@ -224,6 +229,10 @@ class Prefetch:
         yield
         if short:
             self._fall_short(short)
+            if isinstance(action, Lock):
+                # Others took the budget since the strategy looked. What cannot be kept can still be brought in.
+                self._submit_action(Advise(action.span, action.deadline_ns))
+                return
         elif head.stop < action.span.stop:
             self._submit_action(self._after(head, action))
             return
@@ -372,10 +381,6 @@ class Prefetcher:
             return self._executor.execute(order.holder, order.sample.content, action)
         except SamplecacheError as error:
             return str(error)
-
-    def holds(self, order: Order) -> bool:
-        """Return whether the order's holder has pages of its sample locked. Blocks while a lock is being taken."""
-        return bool(self._ledger.spans(order.holder, order.sample.content.region))
 
     def release(self, order: Order) -> None:
         """Give up all locks of the order's holder on its sample. Blocks while a lock is being taken."""

@@ -13,11 +13,14 @@ from samplecache.cache.figures import PageInMeter, Totals
 from samplecache.cache.playback import Block, Playback, Reading
 from samplecache.cache.prefetcher import Moment, Order, Prefetch, Prefetcher
 from samplecache.cache.store import Lease
-from samplecache.clock import NS_PER_MS, Clock
+from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import StateError
 from samplecache.kernel.port import Kernel, Span
 from samplecache.strategy.events import Event, Underrun
 from samplecache.strategy.registry import Binding
+
+WRAP_AHEAD_NS: Final = 2 * NS_PER_S
+"""How long before a loop begins again its pages are looked after: some may have gone since they were played."""
 
 MAX_BLOCK_BYTES: Final = 64 << 10
 """Larger messages cost server memory for every stream and gain nothing."""
@@ -86,12 +89,16 @@ class ReadBlock:
         Which.
     pcm : bytes
         In the session's format; empty while a resampler fills up.
+    offset_frames : int
+        The sample's frame that it begins with: before the block's first if a resampler held some back. Where a loop
+        begins again, that is taken for its start.
     reading : Reading
         How it went.
     """
 
     block: Block
     pcm: bytes
+    offset_frames: int
     reading: Reading
 
 
@@ -166,6 +173,7 @@ class Session:
         self._publish = floor.publish
         self._on_closed = on_closed
         self._page = -1
+        self._wrap_prepared = False
         self._lock = threading.Lock()
         self._closed = False
         self._prefetches: list[Prefetch] = []
@@ -219,13 +227,16 @@ class Session:
         stored = self._kernel.read(content.region, offset_bytes, stop_bytes - offset_bytes)
         faults = self._kernel.thread_faults() - faults_before
         self._meter.record_faults(faults.major, self._clock.now_ns() - began_ns)
+        offset_frames = max(0, block.frames.start - self.converter.held_frames)
         pcm = self.converter.convert(stored)
         ready_ns = self._clock.now_ns()
         # Asking the witness takes a while, and only a late block needs one.
         late = block.due_ns is not None and ready_ns > block.due_ns
         witness_ns = self._witness_ns(block.send_ns, ready_ns) if late else 0
         held_frames = self.converter.held_frames
-        return ReadBlock(block, pcm, Reading(began_ns, ready_ns, faults, witness_ns, client_ns, held_frames))
+        return ReadBlock(
+            block, pcm, offset_frames, Reading(began_ns, ready_ns, faults, witness_ns, client_ns, held_frames)
+        )
 
     def delivered(self, read: ReadBlock) -> Underrun | None:
         """Account for a block that was read, let the strategy know that playing moved on, and return its underrun."""
@@ -233,6 +244,7 @@ class Session:
         self._totals.add_block(
             self.strategy, read.reading.faults, late.late_ns if late else 0, late.cause if late else None
         )
+        self._prepare_wrap(read.block)
         self._advance()
         if late is None:
             return None
@@ -294,7 +306,18 @@ class Session:
             self._page = page
             self._order(Moment.ADVANCE)
 
-    def _order(self, moment: Moment) -> None:
+    def _prepare_wrap(self, block: Block) -> None:
+        """Have the strategy prepare a loop's next round, once each round, some time before it begins."""
+        if (wrap := self.playback.wrap) is None:
+            return
+        frames, time_ns = wrap
+        if block.frames.start == frames.start:
+            self._wrap_prepared = False
+        if not self._wrap_prepared and time_ns - self._clock.now_ns() <= WRAP_AHEAD_NS:
+            self._wrap_prepared = True
+            self._order(Moment.PREPARE, self._pages(frames), time_ns)
+
+    def _order(self, moment: Moment, wanted: Span | None = None, deadline_ns: int | None = None) -> None:
         with self._lock:
             if self._closed:
                 return
@@ -306,12 +329,21 @@ class Session:
             lease.release()
             self._one_less()
 
-        self._prefetches.append(self._begin(moment, on_end))
+        self._prefetches = [prefetch for prefetch in self._prefetches if not prefetch.progress.done]
+        self._prefetches.append(self._begin(moment, on_end, wanted, deadline_ns))
 
-    def _begin(self, moment: Moment, on_end: Callable[[Prefetch], None]) -> Prefetch:
-        block = self.playback.next_block()
-        deadline_ns = block.due_ns if block else None
-        wanted = self._pages(self.playback.remaining)
+    def _begin(
+        self,
+        moment: Moment,
+        on_end: Callable[[Prefetch], None],
+        wanted: Span | None = None,
+        deadline_ns: int | None = None,
+    ) -> Prefetch:
+        """Begin a prefetch of `wanted` by `deadline_ns`; without them, of what is left to play by when it is due."""
+        if wanted is None:
+            block = self.playback.next_block()
+            deadline_ns = block.due_ns if block else None
+            wanted = self._pages(self.playback.remaining)
         order = Order(self.sample, wanted, self.binding, deadline_ns, self.session_id, moment)
         prefetch = self._prefetcher.prefetch(order, on_end)
         prefetch.start()

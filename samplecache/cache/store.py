@@ -148,18 +148,19 @@ class Store:
         """Return at most `limit` samples with ids after `after` that have all `tags`, and whether there are more."""
         with self._lock:
             start = bisect.bisect_right(self._ids, after)
-            matching = (
-                sample
-                for sample_id in itertools.islice(self._ids, start, None)
-                if tags <= set((sample := self._samples[sample_id]).tags)
-            )
-            found = list(itertools.islice(matching, limit + 1))
+            # With tags it may be every sample that is looked at: not under the lock that opening a session needs.
+            ids = self._ids[start:] if tags else self._ids[start : start + limit + 1]
+        samples = filter(None, map(self._samples.get, ids))
+        found = list(itertools.islice((sample for sample in samples if tags <= set(sample.tags)), limit + 1))
         return found[:limit], len(found) > limit
 
     def count(self, tags: frozenset[str]) -> int:
         """Return how many samples have all `tags`."""
+        if not tags:
+            return len(self._samples)
         with self._lock:
-            return sum(tags <= set(sample.tags) for sample in self._samples.values()) if tags else len(self._samples)
+            samples = list(self._samples.values())
+        return sum(tags <= set(sample.tags) for sample in samples)
 
     def lease(self, sample_id: str) -> Lease:
         """Return a lease on the sample and mark it most recently used.
@@ -340,7 +341,7 @@ class Store:
             raise StoreFullError(
                 f"{wanted_bytes} bytes do not fit: {self._used_bytes} of {self.budget_bytes} are used, and what is not "
                 "pinned or playing is too little",
-                remedy="Unpin or remove samples, wait for sessions to end, or raise budget_bytes",
+                remedy="Unpin or remove samples, wait for sessions to end, or raise budget",
                 wanted_bytes=wanted_bytes,
                 used_bytes=self._used_bytes,
                 budget_bytes=self.budget_bytes,

@@ -212,7 +212,7 @@ class UploadDesk:
         if declaration.total_bytes > self._max_upload_bytes:
             raise DecodedTooLargeError(
                 f"an upload of {declaration.total_bytes} bytes is larger than {self._max_upload_bytes}",
-                remedy="Send less, or raise max_upload_bytes",
+                remedy="Send less, or raise max_upload",
                 reason="UPLOAD_TOO_LARGE",
                 limit_bytes=self._max_upload_bytes,
             )

@@ -119,7 +119,7 @@ def _event_line(response: WatchEventsResponse) -> str:
             )
         case "prefetch_done":
             done = response.prefetch_done
-            outcome = "cancelled" if done.cancelled else "in time" if done.result.in_time else "too late"
+            outcome = "cancelled" if done.cancelled else render.outcome(done.result)
             text = (
                 f"prefetched: {done.sample_id}, {done.result.pages_brought_in} of {done.result.pages_needed} pages in "
                 f"{render.duration(done.result.elapsed.ToNanoseconds())}, {outcome}, strategy {done.strategy}"

@@ -161,7 +161,7 @@ def _print_result(result: PrefetchResult) -> None:
 
     typer.echo(
         f"{result.pages_brought_in} of {result.pages_needed} pages brought in within "
-        f"{render.duration(result.elapsed.ToNanoseconds())}, {'in time' if result.in_time else 'too late'}"
+        f"{render.duration(result.elapsed.ToNanoseconds())}, {render.outcome(result)}"
         f"{f', {result.pages_locked} locked' if result.pages_locked else ''}"
     )
     for note in result.notes:

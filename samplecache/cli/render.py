@@ -16,6 +16,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S
 if TYPE_CHECKING:
     from samplecache.v1.audio_pb2 import AudioFormat
     from samplecache.v1.playback_pb2 import StrategyBinding
+    from samplecache.v1.samplecache_pb2 import PrefetchResult
 
 _PIPE_COLUMNS: Final = 1000
 """Wide enough that no cell is cut where nobody has a width: in a pipe."""
@@ -46,6 +47,13 @@ def size(size_bytes: int) -> str:
     while value >= 1024 and unit < len(_SIZES) - 1:
         value, unit = value / 1024, unit + 1
     return f"{size_bytes} B" if unit == 0 else f"{value:.1f} {_SIZES[unit]}"
+
+
+def outcome(result: PrefetchResult) -> str:
+    """Return in a word or two how a prefetch ended."""
+    if result.in_time:
+        return "in time"
+    return "not all of them" if result.pages_failed else "too late"
 
 
 def duration(duration_ns: int) -> str:

@@ -21,6 +21,9 @@ from samplecache.kernel.runs import runs
 UNLIMITED_BUDGET_BYTES = 256 << 20
 """Budget where RLIMIT_MEMLOCK does not bind: eleven minutes of 48 kHz stereo floats, and 1/16 of a 4 GiB machine."""
 
+STRIPES = 16
+"""Locks that regions share out by their hash: one a region would have to be forgotten with it."""
+
 RESERVE_FRACTION = 4
 """One part in so many of RLIMIT_MEMLOCK is left to other libraries in the process, such as an audio client's."""
 
@@ -79,7 +82,10 @@ class LockLedger:
         self._kernel = kernel
         self._budget_pages = budget_bytes // kernel.page_bytes
         self._locked_pages = 0
-        self._mutex = threading.Lock()
+        # The tables are changed under a lock that is never held while pages are read in; the kernel is called under one
+        # that holds up only the same region, or one of the few that share it.
+        self._tables = threading.Lock()
+        self._acting = [threading.Lock() for _ in range(STRIPES)]
         self._counts: dict[Region, npt.NDArray[np.uint32]] = {}
         self._held: dict[Hashable, dict[Region, npt.NDArray[np.bool_]]] = {}
 
@@ -90,17 +96,17 @@ class LockLedger:
 
     @property
     def locked_bytes(self) -> int:
-        """What is locked now, in bytes; a page counts once however many hold it. Never blocks."""
+        """What is locked or being locked, in bytes; a page counts once however many hold it. Never blocks."""
         return self._locked_pages * self._kernel.page_bytes
 
     def held(self, holder: Hashable) -> int:
-        """Return how many pages `holder` holds, over all regions. Blocks as :meth:`acquire` does."""
-        with self._mutex:
+        """Return how many pages `holder` holds, over all regions. Never blocks for long."""
+        with self._tables:
             return sum(int(mask.sum()) for mask in self._held.get(holder, {}).values())
 
     def spans(self, holder: Hashable, region: Region) -> tuple[Span, ...]:
-        """Return the runs of pages of `region` that `holder` holds, ascending. Blocks as :meth:`acquire` does."""
-        with self._mutex:
+        """Return the runs of pages of `region` that `holder` holds, ascending. Never blocks for long."""
+        with self._tables:
             mask = self._held.get(holder, {}).get(region)
             return () if mask is None else tuple(runs(mask))
 
@@ -120,18 +126,18 @@ class LockLedger:
             The region has been unmapped.
         """
         region.check(span)
-        with self._mutex:
-            counts = self._counts.get(region)
-            if counts is None:
-                counts = np.zeros(region.pages, np.uint32)
-            fresh = counts[span.start : span.stop] == 0
-            affordable = np.cumsum(fresh) <= self._budget_pages - self._locked_pages
-            within = Span(span.start, span.start + int(affordable.sum()))
-            stop, refusal = self._lock_head(region, within, counts)
-            locked, refused = Span(span.start, stop), Span(stop, span.stop)
-            if len(locked):
-                self._counts[region] = counts
-                self._hold(holder, region, locked)
+        with self._acting_on(region):
+            within, fresh, reserved_pages = self._reserve(region, span)
+            locked = Span(span.start, span.start)
+            try:
+                stop, refusal = self._lock_head(region, within, fresh)
+                locked = Span(span.start, stop)
+            finally:
+                with self._tables:
+                    self._locked_pages -= reserved_pages
+                    if locked:
+                        self._hold(holder, region, locked)
+        refused = Span(locked.stop, span.stop)
         if refusal is not None:
             return LockGrant(locked, refused, str(refusal))
         why = f"The lock budget of {self.budget_bytes} bytes is used up. Raise it, or hold less." if refused else ""
@@ -140,7 +146,8 @@ class LockLedger:
     def release(self, holder: Hashable, region: Region, span: Span | None = None) -> None:
         """Let go of what `holder` holds of `span`, of the whole region if None; unlock what nobody else holds.
 
-        Pages that it does not hold are left alone. A region unmapped meanwhile has no locks left to undo.
+        Waits for an :meth:`acquire` on the same region. Pages that it does not hold are left alone. A region unmapped
+        meanwhile has no locks left to undo.
 
         Raises
         ------
@@ -149,27 +156,57 @@ class LockLedger:
         """
         span = region.span if span is None else span
         region.check(span)
-        with self._mutex:
-            mask = self._held.get(holder, {}).get(region)
-            if mask is None:
-                return
-            counts = self._counts[region]
-            leaving = np.zeros(region.pages, np.bool_)
-            leaving[span.start : span.stop] = mask[span.start : span.stop]
-            counts[leaving] -= 1
-            mask[leaving] = False
-            free = leaving & (counts == 0)
-            self._locked_pages -= int(free.sum())
-            self._forget_empty(holder, region)
-            self._unlock(region, free)
+        with self._acting_on(region):
+            with self._tables:
+                mask = self._held.get(holder, {}).get(region)
+                if mask is None:
+                    return
+                counts = self._counts[region]
+                leaving = np.zeros(region.pages, np.bool_)
+                leaving[span.start : span.stop] = mask[span.start : span.stop]
+                counts[leaving] -= 1
+                mask[leaving] = False
+                free = leaving & (counts == 0)
+                self._forget_empty(holder, region)
+            try:
+                self._unlock(region, free)
+            finally:
+                with self._tables:
+                    self._locked_pages -= int(free.sum())
 
-    def _lock_head(
-        self, region: Region, span: Span, counts: npt.NDArray[np.uint32]
-    ) -> tuple[int, LockLimitError | None]:
-        """Lock the pages of `span` that nobody holds, from its start. Return where it ended, and why if early."""
+    def transfer(self, holder: Hashable, heir: Hashable, region: Region) -> None:
+        """Have `heir` hold what `holder` held of `region`. Nothing is locked or unlocked; never blocks for long."""
+        with self._tables:
+            left = self._held.get(holder, {}).get(region)
+            if left is None or holder == heir:
+                return
+            mask = self._held.setdefault(heir, {}).setdefault(region, np.zeros(region.pages, np.bool_))
+            self._counts[region][left & mask] -= 1  # it held these already
+            mask |= left
+            left[:] = False
+            self._forget_empty(holder, region)
+
+    def _acting_on(self, region: Region) -> threading.Lock:
+        return self._acting[hash(region) % STRIPES]
+
+    def _reserve(self, region: Region, span: Span) -> tuple[Span, npt.NDArray[np.bool_], int]:
+        """Set aside what of the budget `span` needs. Return the head that it covers, which pages of that nobody holds
+        yet, and how many those are.
+        """
+        with self._tables:
+            counts = self._counts.get(region)
+            window = slice(span.start, span.stop)
+            fresh = np.ones(len(span), np.bool_) if counts is None else counts[window] == 0
+            affordable = int((np.cumsum(fresh) <= self._budget_pages - self._locked_pages).sum())
+            reserved_pages = int(fresh[:affordable].sum())
+            self._locked_pages += reserved_pages
+            return Span(span.start, span.start + affordable), fresh[:affordable], reserved_pages
+
+    def _lock_head(self, region: Region, span: Span, fresh: npt.NDArray[np.bool_]) -> tuple[int, LockLimitError | None]:
+        """Lock the pages of `span` that are `fresh`, from its start. Return where it ended, and why if early."""
         newly = np.zeros(region.pages, np.bool_)
         try:
-            for run in runs(counts[span.start : span.stop] == 0, span.start):
+            for run in runs(fresh, span.start):
                 stop, refusal = self._lock_run(region, run, newly)
                 if refusal is not None:
                     return stop, refusal
@@ -194,7 +231,7 @@ class LockLedger:
         return start, refusal if start < run.stop else None
 
     def _hold(self, holder: Hashable, region: Region, span: Span) -> None:
-        counts = self._counts[region]
+        counts = self._counts.setdefault(region, np.zeros(region.pages, np.uint32))
         regions = self._held.setdefault(holder, {})
         mask = regions.setdefault(region, np.zeros(region.pages, np.bool_))
         window = slice(span.start, span.stop)

@@ -268,7 +268,7 @@ class VirtualCache:
             yield from touch(thread, model, pages.start, pages.stop)
             faults = self._faults(thread) - before
             self.cache.meter.record_faults(faults.major, now_ns() - began_ns)
-            session.delivered(ReadBlock(block, b"", Reading(began_ns, now_ns(), faults)))
+            session.delivered(ReadBlock(block, b"", block.frames.start, Reading(began_ns, now_ns(), faults)))
             performance.hear(block.frames)
 
     def _press(self, load: Load, thread: int) -> Steps:

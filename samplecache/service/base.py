@@ -28,25 +28,27 @@ class Handlers:
     readers : int
         Threads for reads that may fault.
     blockers : int
-        Threads for all else that blocks: decoding, eviction, disk.
+        Threads for what blocks for a moment: disk, ``/proc``, locks.
+    laggards : int
+        Threads for what may take seconds or minutes: decoding, eviction.
     """
 
-    def __init__(self, cache: SampleCache, readers: int, blockers: int = 8) -> None:
+    def __init__(self, cache: SampleCache, readers: int, blockers: int = 8, laggards: int = 8) -> None:
         self.cache = cache
+        self._laggards = ThreadPoolExecutor(laggards, "samplecache-laggard")
         self._readers = ThreadPoolExecutor(readers, "samplecache-reader")
         self._blockers = ThreadPoolExecutor(blockers, "samplecache-blocker")
 
     async def blocking(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Run what blocks on a thread of its own and wait for it without blocking the loop.
+        """Run what blocks for a moment on a thread of its own and wait for it without blocking the loop.
 
         A cancelled call waits too: a thread cannot be stopped, and what it works on must not be given up under it.
         """
-        work = asyncio.get_running_loop().run_in_executor(self._blockers, lambda: function(*args, **kwargs))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
-            raise
+        return await _to_the_end(self._blockers, lambda: function(*args, **kwargs))
+
+    async def lagging(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Run what may take long, on threads that nothing short waits for; else as :meth:`blocking`."""
+        return await _to_the_end(self._laggards, lambda: function(*args, **kwargs))
 
     async def reading(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run a read that may fault on a reader thread: those are kept apart, so that no upload delays a stream."""
@@ -56,3 +58,14 @@ class Handlers:
         """End the threads when what they do is done. Blocks."""
         self._readers.shutdown()
         self._blockers.shutdown()
+        self._laggards.shutdown()
+
+
+async def _to_the_end(pool: ThreadPoolExecutor, work: Callable[[], _R]) -> _R:
+    """Run `work` on a thread of `pool`; wait for its end even when cancelled."""
+    running = asyncio.get_running_loop().run_in_executor(pool, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise

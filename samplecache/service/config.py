@@ -56,7 +56,7 @@ class ServerConfig(BaseSettings):
     )
     workers: int = Field(4, ge=1, le=64, description="Threads that carry out prefetches.")
     readers: int = Field(16, ge=1, le=256, description="Threads that read blocks whose pages are not in RAM.")
-    default_strategy: str = Field("", description="Strategy for requests and samples that name none.")
+    default_strategy: str = Field("willneed", description="Strategy for requests and samples that name none.")
     spool_dir: Path | None = Field(None, description="Where uploads are spooled; default the temporary directory.")
     metrics_port: int | None = Field(None, ge=0, le=65535, description="Port for Prometheus on localhost; 0 picks one.")
     token_file: Path | None = Field(None, description="File with the token that clients must send.")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from samplecache.cache.playback import Block
-from samplecache.cache.session import ReadBlock, Session
+from samplecache.cache.session import MAX_BLOCK_BYTES, ReadBlock, Session
 from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError
 from samplecache.service import translate
@@ -90,8 +90,7 @@ class PlaybackHandlers(Handlers):
                 await _wait(ended, _PROGRESS_S)
         finally:
             prefetch.cancel()
-        locked = await self.blocking(self.cache.ledger.held, prefetch.order.holder)
-        yield pb.PrefetchResponse(result=translate.prefetch_result(prefetch, locked))
+        yield pb.PrefetchResponse(result=translate.prefetch_result(prefetch))
 
     async def Play(self, request: AsyncIterator[playback_pb2.PlayRequest], context: Context) -> None:
         """Play a sample; see the contract.
@@ -138,13 +137,13 @@ class PlaybackHandlers(Handlers):
             underrun = session.delivered(read)
             if underrun is not None:
                 await context.write(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
-            if read.pcm:
-                await context.write(_block(block, read.pcm))
+            for message in _blocks(session, read.offset_frames, read.pcm):
+                await context.write(message)
             # A write returns when the client's window has room: what passed since the block was ready, the client took.
             client_ns = clock.now_ns() - read.reading.ready_ns
-        if tail := session.converter.flush():
-            last = playback_pb2.PlayBlock(frame_offset=session.playback.next_frame, pcm=tail)
-            await context.write(playback_pb2.PlayResponse(block=last))
+        tail_frame = session.playback.next_frame - session.converter.held_frames
+        for message in _blocks(session, tail_frame, session.converter.flush()):
+            await context.write(message)
 
     async def _read(self, session: Session, block: Block, client_ns: int) -> ReadBlock:
         """Copy a resident block at once, any other on a reader thread: a page fault must not stop the loop."""
@@ -189,8 +188,16 @@ def _started(session: Session) -> playback_pb2.PlayResponse:
     )
 
 
-def _block(block: Block, pcm: bytes) -> playback_pb2.PlayResponse:
-    return playback_pb2.PlayResponse(block=playback_pb2.PlayBlock(frame_offset=block.frames.start, pcm=pcm))
+def _blocks(session: Session, offset_frames: int, pcm: bytes) -> Iterator[playback_pb2.PlayResponse]:
+    """Yield `pcm` in messages that are not too large: a resampler gives out in bursts what it held back."""
+    source, target = session.converter.source, session.converter.target
+    most_frames = MAX_BLOCK_BYTES // target.frame_bytes
+    for first in range(0, target.bytes_to_frames(len(pcm)), most_frames):
+        start_bytes, stop_bytes = target.frames_to_bytes(first), target.frames_to_bytes(first + most_frames)
+        block = playback_pb2.PlayBlock(
+            frame_offset=offset_frames + first * source.rate_hz // target.rate_hz, pcm=pcm[start_bytes:stop_bytes]
+        )
+        yield playback_pb2.PlayResponse(block=block)
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -88,7 +88,7 @@ class SampleHandlers(Handlers):
                 remedy=f"Give 0.001 to {_MAX_EVICT_NS // NS_PER_S} s",
                 reason="INVALID_TIMEOUT",
             )
-        pages, left = await self.blocking(self.cache.evict, request.sample_id, timeout_ns)
+        pages, left = await self.lagging(self.cache.evict, request.sample_id, timeout_ns)
         return pb.EvictSampleResponse(pages=pages, pages_left=left)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -145,6 +146,7 @@ class Server:
         _log.info("stopping", sessions=self.cache.session_count, grace_s=self._config.grace_s)
         await self._health.enter_graceful_shutdown()
         self._servicer.end_watches()
+        self.cache.stop_evictions()
         await self._server.stop(self._config.grace_s)
         await self._stack.aclose()
 
@@ -194,9 +196,16 @@ def _refuse_living_socket(path: Path) -> None:
 
 async def _serve(config: ServerConfig, ready: Callable[[Server], Any]) -> None:
     asked = asyncio.Event()
+
+    def stop() -> None:
+        if asked.is_set():
+            # Asked twice: who does not want to wait for streams and threads need not. Nothing outlives the process.
+            os._exit(1)
+        asked.set()
+
     # Before anybody hears that there is a server to be stopped.
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     server = Server(config)
     await server.start()
     ready(server)
@@ -205,7 +214,7 @@ async def _serve(config: ServerConfig, ready: Callable[[Server], Any]) -> None:
 
 
 def serve(config: ServerConfig, ready: Callable[[Server], Any] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. Blocks.
+    """Serve until SIGTERM or SIGINT; a second one ends the process at once. Blocks.
 
     Parameters
     ----------

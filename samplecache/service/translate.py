@@ -291,7 +291,7 @@ def underrun(value: events.Underrun) -> playback_pb2.Underrun:
     )
 
 
-def prefetch_result(value: Prefetch, pages_locked: int) -> samplecache_pb2.PrefetchResult:
+def prefetch_result(value: Prefetch) -> samplecache_pb2.PrefetchResult:
     """Return the wire form of how a prefetch ended."""
     progress = value.progress
     return samplecache_pb2.PrefetchResult(
@@ -300,7 +300,7 @@ def prefetch_result(value: Prefetch, pages_locked: int) -> samplecache_pb2.Prefe
         pages_failed=progress.pages_needed - progress.pages_in,
         elapsed=duration(progress.elapsed_ns),
         in_time=value.in_time,
-        pages_locked=pages_locked,
+        pages_locked=value.pages_locked,
         notes=value.notes,
     )
 

@@ -33,7 +33,7 @@ class UploadHandlers(Handlers):
             # A cancelled call, too, must give the upload up, or keep it for resuming.
             self.cache.uploads.close(upload, done=False)
             raise
-        return _response(await self.blocking(self._finish, upload))
+        return _response(await self.lagging(self._finish, upload))
 
     async def _finished_before(self, declaration: Declaration) -> pb.PutSampleResponse | None:
         if not self.cache.uploads.finished(declaration):

@@ -42,8 +42,9 @@ class Touch(Action):
 class Lock(Action):
     """``mlock`` the pages, as many from the head of the span as the lock budget allows.
 
-    The core keeps the lock until the strategy returns :class:`Unlock` for it or the session that asked for it ends,
-    whichever is first; a plugin cannot leak one.
+    What the budget refuses, because others took it meanwhile, is advised instead. The core keeps the lock until the
+    strategy returns :class:`Unlock` for it or the session that asked for it ends, whichever is first; a plugin cannot
+    leak one.
     """
 
 

@@ -9,7 +9,7 @@ from samplecache.kernel.port import FaultCounts
 
 
 class UnderrunCause(enum.Enum):
-    """Why a block was late, told from the reader's own fault counts, the witness and the client, in that order."""
+    """Why a block was late: told from the reader's major faults, the witness, the reader's minor faults, the client."""
 
     MAJOR_FAULT = "major_fault"
     """The thread that read the block took a major fault."""

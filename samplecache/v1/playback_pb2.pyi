@@ -102,7 +102,9 @@ class _UnderrunCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Underru
     """None of these: the service itself was too slow."""
 
 class UnderrunCause(_UnderrunCause, metaclass=_UnderrunCauseEnumTypeWrapper):
-    """Why a block was late, told from the reader's own fault counts, the machine's witness and the client, in that order."""
+    """Why a block was late, told from the reader's own major faults, the machine's witness, the reader's minor faults and the
+    client, in that order.
+    """
 
 UNDERRUN_CAUSE_UNSPECIFIED: UnderrunCause.ValueType  # 0
 """Never sent."""
@@ -230,7 +232,9 @@ class PlaySeek(_message.Message):
 
     FRAME_FIELD_NUMBER: _builtins.int
     frame: _builtins.int
-    """The frame to go on at. 0 to the sample's length; past it the session ends with OUT_OF_RANGE."""
+    """The frame to go on at. 0 to the sample's length; past it the session ends with OUT_OF_RANGE. A frame outside the
+    frames that PlayStart asked for widens them: to begin there, or to end with the sample.
+    """
     def __init__(
         self,
         *,
@@ -470,7 +474,7 @@ class Underrun(_message.Message):
 
     @_builtins.property
     def faults(self) -> _sample_pb2.FaultCounts:
-        """Faults that the reading thread took in this block."""
+        """Faults that the reading threads took in this block, and in those before it that made it late."""
 
     def __init__(
         self,

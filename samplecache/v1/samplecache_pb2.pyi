@@ -647,7 +647,7 @@ class PrefetchResult(_message.Message):
     pages_failed: _builtins.int
     """Of those, how many were not: pages_needed minus pages_brought_in."""
     in_time: _builtins.bool
-    """Whether it ended before the deadline; true if there was none."""
+    """Whether all pages were in when it ended, and that before the deadline if there was one."""
     pages_locked: _builtins.int
     """Pages locked for this sample when it ended."""
     @_builtins.property

@@ -310,7 +310,7 @@ def test_strategies(shell: Shell) -> None:
     by_name = {strategy["name"]: strategy for strategy in shell.json("strategies")["strategies"]}
     assert by_name["mlock"]["requires"] == ["lock"]
     table = shell.run("strategies").stdout
-    assert "none (default)" in table
+    assert "willneed (default)" in table
     assert by_name["touch"]["summary"] in table
 
 

@@ -53,6 +53,20 @@ async def test_stored_pcm_is_played_bit_exactly(served: Served, encoding: Encodi
     check_continuous(playing.of("block"), audio.frame_bytes)
 
 
+async def test_no_block_is_larger_than_promised_however_much_a_resampler_gives_out(served: Served) -> None:
+    await served.put("a", DATA)
+    wished = {"rate_hz": 768_000, "channels": 1, "encoding": audio_pb2.ENCODING_F64}
+    playing = Playing(served, "a", pace=UNLIMITED, format=wished)
+    started = await playing.begin()
+    await playing.finish()
+    sizes = [len(block.pcm) for block in playing.of("block")]
+    assert max(sizes) <= 64 << 10
+    assert sum(sizes) // 8 == (2 * FRAMES * 768_000 + STEREO.rate_hz) // (2 * STEREO.rate_hz)
+    offsets = [block.frame_offset for block in playing.of("block")]
+    assert offsets == sorted(offsets)
+    assert started.format.rate_hz == 768_000
+
+
 @pytest.mark.parametrize(
     ("wished", "expected"),
     [

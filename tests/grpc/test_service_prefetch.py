@@ -52,11 +52,20 @@ async def test_a_prefetch_brings_in_what_is_not_there(served: Served, strategy: 
     assert (again.pages_needed, again.pages_brought_in) == (0, 0)
 
 
-async def test_none_brings_in_nothing(served: Served) -> None:
+async def test_willneed_is_the_default(served: Served) -> None:
+    await served.put_cold("a", DATA)
+    binding, result = await ended(served)
+    assert binding == play.StrategyBinding(strategy="willneed", chosen_by=play.CHOSEN_BY_SERVER)
+    assert (result.pages_brought_in, result.in_time) == (PAGES, True)
+
+
+async def test_none_brings_in_nothing(serve: Serve) -> None:
+    served = await serve(default_strategy="")
     await served.put_cold("a", DATA)
     binding, result = await ended(served)
     assert binding == play.StrategyBinding(strategy="none", chosen_by=play.CHOSEN_BY_NONE)
     assert (result.pages_needed, result.pages_brought_in, result.pages_failed) == (PAGES, 0, PAGES)
+    assert not result.in_time
     assert await served.in_core("a") == 0
 
 
@@ -157,7 +166,7 @@ async def test_the_number_of_prefetches_is_bounded(serve: Serve) -> None:
     await refused(drain(prefetch(served, strategy="touch")), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_PREFETCHES")
     call.cancel()
     await until(lambda: served.cache.prefetch_count == 0)
-    assert (await ended(served))[1].pages_failed > 0
+    assert (await ended(served, strategy="none"))[1].pages_failed > 0
 
 
 # --- locks ---

@@ -221,3 +221,22 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_transfer_hands_locks_over_without_touching_a_page(kernel: Kernel) -> None:
+    region = kernel.map(8 * kernel.page_bytes)
+    kernel.write(region, 0, bytes(range(1, 9)) * kernel.page_bytes)
+    ledger = LockLedger(kernel, 8 * kernel.page_bytes)
+    ledger.acquire("prefetch", region, Span(0, 6))
+    ledger.acquire("session", region, Span(4, 8))
+    ledger.transfer("prefetch", "session", region)
+    assert (ledger.held("prefetch"), ledger.spans("session", region)) == (0, (Span(0, 8),))
+    assert ledger.locked_bytes == 8 * kernel.page_bytes
+    ledger.transfer("prefetch", "session", region)
+    ledger.transfer("session", "session", region)
+    ledger.release("prefetch", region)
+    assert ledger.spans("session", region) == (Span(0, 8),)
+    ledger.release("session", region)
+    assert ledger.locked_bytes == 0
+    assert kernel.residency(region, region.span).count(Tier.LOCKED) == 0
+    kernel.unmap(region)

@@ -485,3 +485,32 @@ def test_many_sessions_at_once_leave_nothing_behind() -> None:
             assert cache.store.get(sample_id).content.playing == 0
             cache.store.remove(sample_id)
         assert (kernel.mapped, cache.store.used_bytes) == (set(), 0)
+
+
+# --- loops ---
+
+
+def test_a_loops_next_round_is_prepared_once_a_round_before_it_begins() -> None:
+    mine = recording()
+    with make_cache(mine) as cache:
+        pages = put(cache, "pad", pcm(8 * PAGE_BYTES)).sample.content.region.pages
+        session = opened(cache, loop=True, lead_ns=100 * NS_PER_MS)
+        answered(session)
+        assert mine.asked == [("prepare", Span(0, pages))]
+        blocks = -(-8 * PAGE_FRAMES // BLOCK_FRAMES)
+        for rounds in (1, 2, 3):
+            play(session, blocks)
+            answered(session)
+            assert mine.asked == [("prepare", Span(0, pages))] * (1 + rounds)
+        closed(cache, session)
+
+
+def test_a_session_that_does_not_loop_prepares_no_round() -> None:
+    mine = recording()
+    with make_cache(mine) as cache:
+        put(cache, "pad", pcm(8 * PAGE_BYTES))
+        session = opened(cache, lead_ns=100 * NS_PER_MS)
+        play(session)
+        answered(session)
+        assert [moment for moment, _ in mine.asked] == ["prepare"]
+        closed(cache, session)

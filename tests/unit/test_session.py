@@ -4,87 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import pytest
 from cache_parts import MONO, PAGE_BYTES, PAGE_FRAMES, GatedKernel, make_cache, passes, pcm, put, put_cold, until
+from session_parts import BLOCK_FRAMES, Follows, answered, closed, heard, opened, play, recording
 
-from samplecache.cache import PlayOptions, SampleCache, Session
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import OutOfRangeError, StateError
 from samplecache.kernel.port import FaultCounts, Span, Tier
 from samplecache.simulation.device import device_profile
-from samplecache.strategy import Action, Evict, Lock, PrefetchStrategy, Touch, View
-from samplecache.strategy.events import Event, Underrun, UnderrunCause
-
-BLOCK_FRAMES = 960
-"""20 ms of MONO."""
-
-
-class Records(PrefetchStrategy):
-    """Notes when it is asked what about which pages; a subclass says what to answer."""
-
-    name = "mine"
-    asked: list[tuple[str, Span]]
-
-    def answer(self, moment: str, view: View) -> Iterable[Action]:
-        return ()
-
-    def _record(self, moment: str, view: View) -> Iterable[Action]:
-        self.asked.append((moment, view.wanted))
-        return self.answer(moment, view)
-
-    def prepare(self, view: View) -> Iterable[Action]:
-        return self._record("prepare", view)
-
-    def finish(self, view: View) -> Iterable[Action]:
-        return self._record("finish", view)
-
-
-class Follows(Records):
-    def advance(self, view: View) -> Iterable[Action]:
-        return self._record("advance", view)
-
-
-def recording(
-    answer: Callable[[str, View], Iterable[Action]] | None = None, base: type[Records] = Records
-) -> type[Records]:
-    own: dict[str, Any] = {"asked": []}
-    if answer is not None:
-        own["answer"] = lambda _, moment, view: answer(moment, view)
-    return type("Mine", (base,), own)
-
-
-def opened(cache: SampleCache, **options: Any) -> Session:
-    options = {"sample_id": "pad", "lead_ns": None, "strategy": "mine"} | options
-    return cache.open_session(PlayOptions(**options))
-
-
-def play(session: Session, blocks: int = 10**9) -> bytes:
-    played = bytearray()
-    while blocks and (block := session.next_block()) is not None:
-        read = session.read(block)
-        session.delivered(read)
-        played += read.pcm
-        blocks -= 1
-    return bytes(played)
-
-
-def closed(cache: SampleCache, session: Session) -> None:
-    session.close()
-    until(lambda: not cache.session_count)
-
-
-def answered(session: Session) -> None:
-    """Wait until the strategy has answered and what it asked for is done."""
-    until(lambda: all(prefetch.progress.done for prefetch in session._prefetches))
-
-
-def heard(cache: SampleCache, kind: type[Event]) -> list[Any]:
-    events: list[Any] = []
-    cache.events.listen(lambda event: events.append(event) if isinstance(event, kind) else None)
-    return events
-
+from samplecache.strategy import Action, Evict, Lock, Touch, View
+from samplecache.strategy.events import Underrun, UnderrunCause
 
 # --- frames ---
 
@@ -485,32 +415,3 @@ def test_many_sessions_at_once_leave_nothing_behind() -> None:
             assert cache.store.get(sample_id).content.playing == 0
             cache.store.remove(sample_id)
         assert (kernel.mapped, cache.store.used_bytes) == (set(), 0)
-
-
-# --- loops ---
-
-
-def test_a_loops_next_round_is_prepared_once_a_round_before_it_begins() -> None:
-    mine = recording()
-    with make_cache(mine) as cache:
-        pages = put(cache, "pad", pcm(8 * PAGE_BYTES)).sample.content.region.pages
-        session = opened(cache, loop=True, lead_ns=100 * NS_PER_MS)
-        answered(session)
-        assert mine.asked == [("prepare", Span(0, pages))]
-        blocks = -(-8 * PAGE_FRAMES // BLOCK_FRAMES)
-        for rounds in (1, 2, 3):
-            play(session, blocks)
-            answered(session)
-            assert mine.asked == [("prepare", Span(0, pages))] * (1 + rounds)
-        closed(cache, session)
-
-
-def test_a_session_that_does_not_loop_prepares_no_round() -> None:
-    mine = recording()
-    with make_cache(mine) as cache:
-        put(cache, "pad", pcm(8 * PAGE_BYTES))
-        session = opened(cache, lead_ns=100 * NS_PER_MS)
-        play(session)
-        answered(session)
-        assert [moment for moment, _ in mine.asked] == ["prepare"]
-        closed(cache, session)

@@ -7,7 +7,7 @@ import io
 import itertools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -17,7 +17,7 @@ from server_process import ServerProcess, running_server
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.client import Client, ClientError
 from samplecache.client.uploading import FIRST_PAUSE_NS, MAX_FRUITLESS_TRIES
-from samplecache.clock import VirtualClock
+from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock, VirtualClock
 
 MONO = AudioFormat(8_000, 1, Encoding.S16)
 PCM = bytes(range(256)) * 16_384
@@ -38,9 +38,20 @@ class Proxy:
         How many connections are broken.
     close_after : bool
         Whether it stops listening after the last cut.
+    before_cut : Callable
+        Called before a connection is broken, which waits for it.
     """
 
-    def __init__(self, path: Path, server: str, cuts: int, *, close_after: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        server: str,
+        cuts: int,
+        *,
+        close_after: bool = False,
+        before_cut: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._before_cut = before_cut
         self.target = f"unix:{path}"
         self._server = server
         self._cuts = cuts
@@ -78,6 +89,8 @@ class Proxy:
             while (limit is None or passed_bytes < limit) and (data := source.recv(4096)):
                 sink.sendall(data)
                 passed_bytes += len(data)
+        if limit is not None:
+            self._before_cut()
         if limit is not None and self._close_after and not self._cuts:
             self._break(self._listener)
         self._break(source)
@@ -95,6 +108,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
+def spooled_bytes(pid: int) -> int:
+    """How much the process has in files without a name, such as an upload's spool."""
+    sizes = [0]
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(link.readlink()).endswith(" (deleted)"):
+                sizes.append(link.stat().st_size)
+    return sum(sizes)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds, at most 20 s."""
+    clock = MonotonicClock()
+    deadline_ns = clock.now_ns() + 20 * NS_PER_S
+    while not condition():
+        assert clock.now_ns() < deadline_ns, "waited 20 s in vain"
+        clock.sleep_until(clock.now_ns() + NS_PER_MS)
+
+
 def socket_of(server: ServerProcess) -> str:
     return server.target.removeprefix("unix:")
 
@@ -102,7 +134,13 @@ def socket_of(server: ServerProcess) -> str:
 @pytest.mark.parametrize("cuts", [1, 3])
 def test_an_upload_goes_on_where_the_connection_broke(server: ServerProcess, tmp_path: Path, cuts: int) -> None:
     sent: list[int] = []
-    with Proxy(tmp_path / "proxy", socket_of(server), cuts) as proxy, Client(proxy.target) as client:
+
+    # What has only reached the server's transport is lost with the connection: wait until some has reached its disk.
+    def wait_for_the_server() -> None:
+        until(lambda: spooled_bytes(server.process.pid) > 0)
+
+    proxying = Proxy(tmp_path / "proxy", socket_of(server), cuts, before_cut=wait_for_the_server)
+    with proxying as proxy, Client(proxy.target) as client:
         response = client.put_file(io.BytesIO(PCM), f"cut-{cuts}", raw_format=MONO, progress=sent.append)
     assert response.sample.size_bytes == len(PCM)
     resumed_at = [after for before, after in itertools.pairwise(sent) if after <= before]

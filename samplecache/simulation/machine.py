@@ -7,9 +7,9 @@ of threads may be in the middle of an operation. CPU time is paid in lumps, befo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
-from samplecache.errors import ExhaustedError, NotPermittedError, UnmappedError
+from samplecache.errors import ConfigurationError, ExhaustedError, NotPermittedError, UnmappedError
 from samplecache.simulation.counters import MachineCounters, SimulatedThread
 from samplecache.simulation.faults import Access, FaultHandler
 from samplecache.simulation.locks import Locks
@@ -155,6 +155,23 @@ class Machine:
             There is a hole; the pages before it are populated.
         """
         return self._fault_in(thread, region, start, stop, Access.POPULATE)
+
+    def plan_slots(self, region: SimulatedRegion, start: int, slots: Sequence[int]) -> None:
+        """Have the pages from `start` on get these swap slots when they are next given one; 0 leaves it to the area.
+
+        Raises
+        ------
+        ConfigurationError
+            A slot lies outside the swap area.
+        """
+        for page, slot in zip(self._pages(region, start, start + len(slots)), slots, strict=True):
+            if not 0 <= slot <= self.options.swap_slots:
+                raise ConfigurationError(
+                    f"Slot {slot} lies outside a swap area of {self.options.swap_slots} slots",
+                    remedy="Give the simulated machine as much swap as the slots come from",
+                )
+            if slot:
+                self._memory.slots.plan(page, slot)
 
     def _fault_in(self, thread: int, region: SimulatedRegion, start: int, stop: int, access: Access) -> Steps:
         own, faults, flags = self._thread(thread), self._faults, self._table.flags

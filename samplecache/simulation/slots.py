@@ -16,7 +16,8 @@ class SwapSlots:
     """A swap area. Slots are numbered from 1: slot 0 is its header.
 
     A page goes to the next free slot of the current cluster; when that is used up, to a cluster that is wholly free,
-    and only then to one with gaps. A fresh area so hands out 1, 2, 3 ...
+    and only then to one with gaps. A fresh area so hands out 1, 2, 3 ... A page for which a free slot is planned gets
+    that one.
 
     Parameters
     ----------
@@ -50,6 +51,11 @@ class SwapSlots:
                 self._place[slot] = place
         self._used_places = bytearray(slots + 1)
         self._used_places[0] = 1
+        self._planned: dict[int, int] = {}
+
+    def plan(self, page: int, slot: int) -> None:
+        """Have `page` get `slot` when it is given one next, if that is free then: what a real swap area did."""
+        self._planned[page] = slot
 
     @property
     def over_half_full(self) -> bool:
@@ -60,10 +66,14 @@ class SwapSlots:
         """Give `page` a slot and return it; 0 if none is free."""
         if not self.free:
             return 0
-        place = self._find()
+        planned = self._planned.pop(page, 0) if self._planned else 0
+        if planned and self.owner[planned] == FREE:
+            place = self._place[planned]
+        else:
+            place = self._find()
+            self._position = place + 1
         self._used_places[place] = 1
         self._free_of_cluster[place // CLUSTER_SLOTS] -= 1
-        self._position = place + 1
         self.free -= 1
         slot = self._handed_out[place]
         self.owner[slot] = page
@@ -108,6 +118,7 @@ class SwapSlots:
             cluster = self._free_clusters.popleft()
             if self._free_of_cluster[cluster] == self._capacity[cluster]:
                 return cluster
+            self._gapped_clusters.append(cluster)
         while self._gapped_clusters:
             cluster = self._gapped_clusters.popleft()
             if self._free_of_cluster[cluster]:

@@ -33,6 +33,16 @@ def test_a_shuffled_area_hands_out_every_slot_once_in_an_order_that_the_seed_tel
     assert sorted(order[1]) == list(range(1, 601))
 
 
+def test_planned_slots_go_to_their_pages_and_the_others_round_them() -> None:
+    slots = SwapSlots(2 * CLUSTER_SLOTS - 1)
+    slots.plan(7, 300)
+    slots.plan(8, 300)
+    slots.plan(9, 3)
+    assert [slots.allocate(page) for page in range(6, 12)] == [1, 300, 2, 3, 4, 5]
+    rest = [slots.allocate(page) for page in range(12, 12 + slots.free)]
+    assert sorted(rest) == [*range(6, 300), *range(301, 512)]
+
+
 def test_over_half_full() -> None:
     slots = SwapSlots(4)
     seen = []

@@ -13,6 +13,8 @@ from samplecache.kernel.port import SwapCounts
 
 PROC = Path("/proc")
 SYS = Path("/sys")
+ZRAM_CONTROL = SYS / "class" / "zram-control"
+"""Where zram devices are added and removed; there where the kernel has zram."""
 
 CAP_IPC_LOCK = 14
 """Number of the capability that lifts RLIMIT_MEMLOCK, from ``linux/capability.h``."""

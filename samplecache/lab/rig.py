@@ -1,12 +1,14 @@
 """A machine with swap, memory pressure and a disk as slow as wanted; all of it goes away with the process that made it.
 
-The rig needs root. It makes a fresh swap file (whose slots are handed out in order), may tell the kernel whether the
-disk turns (which chooses its kind of readahead), and makes a memory and a block I/O control group to run processes in.
+The rig needs root. It makes a fresh swap file (whose slots are handed out in order) or a zram device, may tell the
+kernel whether the disk turns (which chooses its kind of readahead) and how far to read ahead, and makes a memory and a
+block I/O control group to run processes in.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -25,6 +27,9 @@ from samplecache.lab.rig_undo import Journal, tool
 
 __all__ = ["Limits", "Rig", "RigOptions"]
 
+PAGE_CLUSTER = procfs.PROC / "sys/vm/page-cluster"
+LARGEST_PAGE_CLUSTER = 31
+"""``page_cluster_max`` in mm/swap.c."""
 LEAST_SWAP_BYTES = 1 << 20
 SPARE_DISK_BYTES = 64 << 20
 """What a swap file leaves free of the disk."""
@@ -40,11 +45,17 @@ class RigOptions:
     Attributes
     ----------
     swap_bytes : int
-        Size of the swap file, in bytes.
+        Size of the swap area, in bytes.
     swap_priority : int
         0 to 32767; areas with a higher priority are used first.
     rotational : bool or None
         Say before ``swapon`` that the disk turns or not; None leaves what the kernel thinks.
+    zram : bool
+        Swap to a zram device (compressed memory, read synchronously) with the kernel's default compressor, instead of
+        to a file.
+    page_cluster : int or None
+        ``vm.page-cluster`` while the rig is there: readahead of up to ``1 << page_cluster`` pages. 0 to 31; None leaves
+        what is set.
     directory : Path
         Where the swap file and the undo journal go: on a file system that can hold swap, and that survives a reboot.
     cgroup_root : Path
@@ -54,6 +65,8 @@ class RigOptions:
     swap_bytes: int = 512 << 20
     swap_priority: int = 1000
     rotational: bool | None = None
+    zram: bool = False
+    page_cluster: int | None = None
     directory: Path = DEFAULT_DIRECTORY
     cgroup_root: Path = Path("/sys/fs/cgroup")
 
@@ -91,20 +104,27 @@ class Rig:
         ExhaustedError
             The disk has not enough space.
         InvalidError
-            The options are out of range.
+            The options are out of range or contradict each other.
         StateError
-            The disk carries swap already and `rotational` would change what the kernel thinks of it.
+            The disk carries swap already and `rotational` would change what the kernel thinks of it; or another rig has
+            set `page_cluster`.
         """
         self._check()
         self.options.directory.mkdir(parents=True, exist_ok=True)
         self.clean_leftovers(self.options.directory)
-        self._journal = journal = Journal(self.options.directory)
-        self._guardian = rig_undo.start_guardian(journal)
+        journal = Journal(self.options.directory)
         try:
-            disk = procfs.disk_under(self.options.directory)
-            with rig_undo.flag_held(disk.rotational_file) if disk else contextlib.nullcontext():
-                self._set_rotational(journal, disk)
-                self.swap_file = self._add_swap(journal)
+            if self.options.page_cluster is not None:
+                journal.claim(PAGE_CLUSTER)
+            self._guardian = rig_undo.start_guardian(journal)
+        except BaseException:
+            journal.path.unlink()
+            journal.close()
+            raise
+        self._journal = journal
+        try:
+            self._set_page_cluster(journal)
+            self.swap_file = self._add_zram(journal) if self.options.zram else self._add_file(journal)
             self._memory, self._disk = make_groups(self.options.cgroup_root, journal)
             self._disk.record_lift(journal, self.disks)
         except BaseException:
@@ -236,8 +256,18 @@ class Rig:
         options = self.options
         if options.swap_bytes < LEAST_SWAP_BYTES or not 0 <= options.swap_priority <= 32767:
             raise InvalidError(
-                f"A swap file of {options.swap_bytes} bytes with priority {options.swap_priority} cannot be made",
+                f"A swap area of {options.swap_bytes} bytes with priority {options.swap_priority} cannot be made",
                 remedy=f"Ask for {LEAST_SWAP_BYTES} bytes or more and a priority from 0 to 32767",
+            )
+        if options.page_cluster is not None and not 0 <= options.page_cluster <= LARGEST_PAGE_CLUSTER:
+            raise InvalidError(
+                f"vm.page-cluster cannot be {options.page_cluster}",
+                remedy=f"Ask for a page_cluster from 0 to {LARGEST_PAGE_CLUSTER}",
+            )
+        if options.zram and options.rotational is not None:
+            raise InvalidError(
+                "Swap on zram lies on no disk that could turn",
+                remedy="Ask for zram or for rotational, not for both",
             )
         if os.geteuid() != 0:
             raise NotPermittedError(
@@ -245,6 +275,10 @@ class Rig:
             )
         for name in ("mkswap", "swapon", "swapoff"):
             tool(name)
+        if options.zram:
+            if not procfs.ZRAM_CONTROL.exists():
+                raise NotPermittedError("The kernel has no zram", remedy="Run modprobe zram, or leave zram out")
+            return
         nearest = next(parent for parent in (options.directory, *options.directory.parents) if parent.exists())
         free_bytes = shutil.disk_usage(nearest).free
         if free_bytes < options.swap_bytes + SPARE_DISK_BYTES:
@@ -272,18 +306,40 @@ class Rig:
         journal.record(undo="rotational", path=str(file), text=str(int(disk.rotational)), disk=disk.name)
         file.write_text(str(int(wanted)))
 
-    def _add_swap(self, journal: Journal) -> Path:
+    def _set_page_cluster(self, journal: Journal) -> None:
+        if self.options.page_cluster is not None:
+            journal.record(undo="write", path=str(PAGE_CLUSTER), text=PAGE_CLUSTER.read_text().strip())
+            PAGE_CLUSTER.write_text(str(self.options.page_cluster))
+
+    def _add_file(self, journal: Journal) -> Path:
+        disk = procfs.disk_under(self.options.directory)
         path = self.options.directory.resolve() / f"{journal.name}.swap"
-        journal.record(undo="create", path=str(path))
-        with path.open("xb") as file:
-            path.chmod(0o600)
-            os.posix_fallocate(file.fileno(), 0, self.options.swap_bytes)
-        journal.record(undo="swapon", path=str(path))
+        with rig_undo.flag_held(disk.rotational_file) if disk else contextlib.nullcontext():
+            self._set_rotational(journal, disk)
+            journal.record(undo="create", path=str(path))
+            with path.open("xb") as file:
+                path.chmod(0o600)
+                os.posix_fallocate(file.fileno(), 0, self.options.swap_bytes)
+            journal.record(undo="swapon", path=str(path))
+            self._swap_on(
+                path, remedy="Choose a directory on an ext4 or xfs disk, on the host rather than in a container"
+            )
+        return path
+
+    def _add_zram(self, journal: Journal) -> Path:
+        with rig_undo.zram_held():
+            number = next(n for n in itertools.count() if not (procfs.SYS / f"block/zram{n}").exists())
+            journal.record(undo="zram", path=f"{procfs.SYS}/block/zram{number}", diskseq="")
+            added = int((procfs.ZRAM_CONTROL / "hot_add").read_text())
+            device = procfs.SYS / f"block/zram{added}"
+            journal.record(undo="zram", path=str(device), diskseq=(device / "diskseq").read_text().strip())
+            (device / "disksize").write_text(str(self.options.swap_bytes))
+        path = Path("/dev") / device.name
+        self._swap_on(path, remedy="Run on the host rather than in a container")
+        return path
+
+    def _swap_on(self, path: Path, *, remedy: str) -> None:
         for argv in (["mkswap", str(path)], ["swapon", "-p", str(self.options.swap_priority), str(path)]):
             done = subprocess.run([tool(argv[0]), *argv[1:]], capture_output=True, text=True, check=False)
             if done.returncode:
-                raise NotPermittedError(
-                    f"{argv[0]} failed: {done.stderr.strip()}",
-                    remedy="Choose a directory on an ext4 or xfs disk, on the host rather than in a container",
-                )
-        return path
+                raise NotPermittedError(f"{argv[0]} failed: {done.stderr.strip()}", remedy=remedy)

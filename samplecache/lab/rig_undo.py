@@ -50,6 +50,7 @@ class Journal:
                 self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
                 break
         fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self.fds = [self.fd]
         self.record(undo="header", owner=str(os.getpid()), boot=_boot_id())
 
     @property
@@ -62,9 +63,28 @@ class Journal:
         os.write(self.fd, json.dumps(step).encode() + b"\n")
         os.fsync(self.fd)
 
+    def claim(self, setting: Path) -> None:
+        """Keep other rigs from claiming a setting of the whole machine, until owner and guardian are both gone.
+
+        To be called before the guardian starts, which inherits the claim.
+
+        Raises
+        ------
+        StateError
+            Another rig has claimed it.
+        """
+        self.fds.append(os.open(setting, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            fcntl.flock(self.fds[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateError(
+                f"Another rig has set {setting}", remedy="Wait until that rig is gone, or leave the setting as it is"
+            ) from error
+
     def close(self) -> None:
-        """Let go of the file; the guardian keeps it locked for as long as it works."""
-        os.close(self.fd)
+        """Let go of the file and of what was claimed; the guardian keeps them locked for as long as it works."""
+        while self.fds:
+            os.close(self.fds.pop())
 
 
 def start_guardian(journal: Journal) -> subprocess.Popen[str]:
@@ -76,7 +96,7 @@ def start_guardian(journal: Journal) -> subprocess.Popen[str]:
         [sys.executable, "-m", __name__, str(journal.path), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        pass_fds=[journal.fd],
+        pass_fds=journal.fds,
         start_new_session=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -170,16 +190,59 @@ def _undo_write(step: Step) -> None:
 
 
 @contextlib.contextmanager
-def flag_held(rotational_file: Path) -> Iterator[None]:
+def _held(path: Path) -> Iterator[None]:
+    """Hold the advisory lock of `path`, a file or directory, for the length of the block."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def zram_held() -> contextlib.AbstractContextManager[None]:
+    """Keep other rigs from adding and removing zram devices for the length of the block.
+
+    Between looking for a free number, adding the device of that number and setting its size, no other may come in
+    between: undo steps tell devices by their number until the journal knows more.
+    """
+    return _held(procfs.ZRAM_CONTROL)
+
+
+def _undo_zram(step: Step) -> None:
+    """Remove a zram device; leave it alone if it is another's that was given the same number.
+
+    The first of the two steps that a rig records has no ``diskseq`` (a number the kernel never gives twice), since the
+    device did not exist. If one exists now and is idle, it is what the rig added before it could say more.
+    """
+    device, clock = Path(step["path"]), MonotonicClock()
+    with zram_held():
+        if not device.exists():
+            return
+        if (device / "diskseq").read_text().strip() == step["diskseq"]:
+            _undo_swapon({"path": f"/dev/{device.name}"})
+        elif step["diskseq"] or (device / "initstate").read_text().strip() == "1":
+            return
+        deadline_ns = clock.now_ns() + EMPTYING_TIMEOUT_NS
+        while True:
+            try:
+                (device / "reset").write_text("1")
+                (procfs.ZRAM_CONTROL / "hot_remove").write_text(device.name.removeprefix("zram"))
+                return
+            except OSError as error:  # busy: something that watches devices is looking at it
+                if error.errno != errno.EBUSY or clock.now_ns() >= deadline_ns:
+                    raise
+            clock.sleep_until(clock.now_ns() + POLL_NS)
+
+
+def flag_held(rotational_file: Path) -> contextlib.AbstractContextManager[None]:
     """Keep other rigs from adding swap to a disk, or changing whether it turns, for the length of the block.
 
     ``swapon`` counts the swap areas on turning disks up, and ``swapoff`` of many kernels looks at the flag again before
     it counts down (``nr_rotate_swap`` in mm/swapfile.c). Had the flag changed in between, readahead would go by
     clusters until the next boot. So the flag may only change while no swap lies on the disk.
     """
-    with rotational_file.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return _held(rotational_file)
 
 
 def _undo_rotational(step: Step) -> None:
@@ -227,6 +290,7 @@ def _undo_group(step: Step) -> None:
 
 _UNDO: dict[str, Callable[[Step], None]] = {
     "swapon": _undo_swapon,
+    "zram": _undo_zram,
     "create": _undo_create,
     "write": _undo_write,
     "rotational": _undo_rotational,

@@ -18,15 +18,18 @@ import pytest
 from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError, StateError
 from samplecache.kernel import procfs
 from samplecache.lab.rig import Limits, Rig, RigOptions
+from samplecache.lab.rig_undo import Journal, undo
 
 SWAP_BYTES = 8 << 20
 DEADLINE_S = 30
+PAGE_CLUSTER = Path("/proc/sys/vm/page-cluster")
 
 OWNER = f"""
 import json, os, sys
 from pathlib import Path
 from samplecache.lab.rig import Limits, Rig, RigOptions
-with Rig(RigOptions(swap_bytes={SWAP_BYTES}, directory=Path(sys.argv[1]))) as rig:
+options = RigOptions(swap_bytes={SWAP_BYTES}, directory=Path(sys.argv[1]), page_cluster=5, zram=sys.argv[2] == "zram")
+with Rig(options) as rig:
     rig.limit(Limits(memory_bytes=64 << 20, read_iops=100))
     child = rig.popen(["sleep", "600"])
     facts = dict(swap=str(rig.swap_file), groups=[str(path) for path in rig.groups], child=child.pid,
@@ -41,6 +44,8 @@ class Owner:
     """A process that owns a rig with a child in it, and what it made."""
 
     process: subprocess.Popen[str]
+    directory: Path
+    page_cluster_before: str
     swap: Path
     groups: list[Path]
     child: int
@@ -50,8 +55,10 @@ class Owner:
         """What is left of the rig."""
         paths = [path for path in (self.swap, *self.groups) if path.exists()]
         areas = [area for area in procfs.swap_areas() if area.path == self.swap]
-        journals = list(self.swap.parent.iterdir())
-        return [*paths, *areas, *journals, *(["child"] if runs(self.child) else [])]
+        journals = list(self.directory.iterdir())
+        zram = list(Path("/sys/block").glob(self.swap.name))
+        settings = [PAGE_CLUSTER] if PAGE_CLUSTER.read_text() != self.page_cluster_before else []
+        return [*paths, *areas, *journals, *zram, *settings, *(["child"] if runs(self.child) else [])]
 
 
 def runs(pid: int) -> bool:
@@ -79,10 +86,11 @@ def directory(rig: Rig) -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.fixture
-def owner(directory: Path) -> Iterator[Owner]:
+@pytest.fixture(params=["file", "zram"])
+def owner(directory: Path, request: pytest.FixtureRequest) -> Iterator[Owner]:
+    page_cluster_before = PAGE_CLUSTER.read_text()
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(directory)],
+        [sys.executable, "-c", OWNER, str(directory), request.param],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -91,7 +99,9 @@ def owner(directory: Path) -> Iterator[Owner]:
     )
     assert process.stdout is not None
     facts = json.loads(process.stdout.readline())
-    owner = Owner(process, Path(facts["swap"]), [*map(Path, facts["groups"])], facts["child"], facts["guardian"])
+    groups = [*map(Path, facts["groups"])]
+    swap, child, guardian = Path(facts["swap"]), facts["child"], facts["guardian"]
+    owner = Owner(process, directory, page_cluster_before, swap, groups, child, guardian)
     wait_until(lambda: all(str(owner.child) in members(group) for group in owner.groups))
     yield owner
     process.kill()
@@ -103,7 +113,8 @@ def owner(directory: Path) -> Iterator[Owner]:
 def test_the_rig_is_there_while_its_owner_lives(owner: Owner) -> None:
     assert [area.size_bytes for area in procfs.swap_areas() if area.path == owner.swap] == [SWAP_BYTES - 4096]
     assert [members(group) for group in owner.groups] == [[str(owner.child)]] * 2
-    assert Rig.clean_leftovers(owner.swap.parent) == []
+    assert PAGE_CLUSTER.read_text() == "5\n"
+    assert Rig.clean_leftovers(owner.directory) == []
     assert runs(owner.child)
 
 
@@ -136,15 +147,43 @@ def test_what_even_the_guardian_left_is_cleaned_later(owner: Owner) -> None:
     owner.process.kill()
     wait_until(lambda: not runs(owner.guardian) and not runs(owner.process.pid))
     assert owner.swap.exists()
-    assert len(Rig.clean_leftovers(owner.swap.parent)) == 1
+    assert len(Rig.clean_leftovers(owner.directory)) == 1
     wait_until(lambda: owner.traces() == [])
 
 
-def test_a_failure_half_way_leaves_nothing(directory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zram", [False, True])
+def test_a_failure_half_way_leaves_nothing(directory: Path, tmp_path: Path, zram: bool) -> None:
+    areas, devices, page_cluster = procfs.swap_areas(), set(Path("/sys/block").iterdir()), PAGE_CLUSTER.read_text()
+    options = RigOptions(swap_bytes=SWAP_BYTES, directory=directory, cgroup_root=tmp_path, zram=zram, page_cluster=0)
     with pytest.raises(NotPermittedError, match="controller memory"):
-        Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=directory, cgroup_root=tmp_path)).__enter__()
+        Rig(options).__enter__()
     assert list(directory.iterdir()) == []
-    assert [area for area in procfs.swap_areas() if directory in area.path.parents] == []
+    assert [area.path for area in procfs.swap_areas()] == [area.path for area in areas]
+    assert (set(Path("/sys/block").iterdir()), PAGE_CLUSTER.read_text()) == (devices, page_cluster)
+
+
+def test_two_rigs_do_not_both_set_the_page_cluster(directory: Path) -> None:
+    before = PAGE_CLUSTER.read_text()
+    options = RigOptions(swap_bytes=SWAP_BYTES, directory=directory, page_cluster=0)
+    with Rig(options):
+        with pytest.raises(StateError, match="Another rig has set"):
+            Rig(options).__enter__()
+        assert PAGE_CLUSTER.read_text() == "0\n"
+    assert PAGE_CLUSTER.read_text() == before
+    assert list(directory.iterdir()) == []
+
+
+def test_a_zram_device_that_another_was_given_is_left_alone(directory: Path) -> None:
+    """A journal that stayed names a device by a number that may be another's by the time it is performed."""
+    with Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=directory, zram=True)) as other:
+        journal = Journal(directory)
+        device = f"/sys/block/{other.swap_file.name}"
+        for diskseq in ("", "0"):
+            journal.record(undo="zram", path=device, diskseq=diskseq)
+        assert undo(journal.path) == []
+        journal.close()
+        assert other.swap_file in [area.path for area in procfs.swap_areas()]
+    assert not other.swap_file.exists()
 
 
 def test_a_disk_that_carries_swap_is_not_said_to_turn_otherwise(directory: Path) -> None:
@@ -162,7 +201,15 @@ def test_a_disk_too_small_is_told(directory: Path) -> None:
         Rig(RigOptions(swap_bytes=1 << 60, directory=directory)).__enter__()
 
 
-@pytest.mark.parametrize("options", [RigOptions(swap_bytes=0), RigOptions(swap_priority=-1)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        RigOptions(swap_bytes=0),
+        RigOptions(swap_priority=-1),
+        RigOptions(page_cluster=32),
+        RigOptions(zram=True, rotational=False),
+    ],
+)
 def test_impossible_options_are_told(options: RigOptions) -> None:
     with pytest.raises(InvalidError):
         Rig(options).__enter__()

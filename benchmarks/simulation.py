@@ -11,8 +11,9 @@ from benchmarks.measuring import Figure, rates
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.cache import CacheSettings
 from samplecache.clock import NS_PER_MS, NS_PER_S, VirtualClock
+from samplecache.lab.loads import Load
 from samplecache.lab.virtual import VirtualCache
-from samplecache.lab.workload import Cue, Load, VirtualSample, Workload, beat
+from samplecache.lab.workload import Cue, VirtualSample, Workload, beat
 from samplecache.simulation.device import device_profile
 from samplecache.simulation.machine import Machine
 from samplecache.simulation.options import SimulationOptions

@@ -8,20 +8,19 @@ is what takes time: writing samples, reading blocks, and waiting. Python's own t
 from __future__ import annotations
 
 import hashlib
-import itertools
 from dataclasses import dataclass, field
 from typing import Final
 
 from samplecache.cache.cache import CacheSettings, SampleCache
 from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats, Reading
-from samplecache.cache.prefetcher import CHUNK_PAGES
 from samplecache.cache.session import PlayOptions, ReadBlock, Session
-from samplecache.clock import NS_PER_S, VirtualClock
+from samplecache.clock import VirtualClock
 from samplecache.kernel.port import FaultCounts, SwapCounts
+from samplecache.lab.loads import Stage
 from samplecache.lab.trace import event_line, merge
 from samplecache.lab.virtual_threads import VirtualKernel, VirtualWorkers
-from samplecache.lab.workload import Cue, Load, Workload
+from samplecache.lab.workload import Cue, VirtualSample, Workload
 from samplecache.simulation.memory import Steps
 from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.scheduler import Scheduler
@@ -216,25 +215,42 @@ class VirtualCache:
         """Upload, make cold, and start everyone."""
         machine = self.kernel.machine
         for sample in self._workload.samples:
-            region = self.kernel.map(sample.format.frames_to_bytes(sample.frames))
-            model = self.kernel.model(region)
-            yield from machine.write(self._client, model, 0, model.pages)
-            digest = hashlib.sha256(sample.sample_id.encode()).digest()
-            self.cache.store.publish(sample.sample_id, region, sample.format, sample.frames, digest)
-            self._pages.append(f"# {sample.sample_id}: pages [{model.base}, {model.base + model.pages})")
+            yield from self._upload(sample)
+        if self._workload.warm_up_ns:
+            self._began_ns = self.clock.now_ns() + self._workload.warm_up_ns
+            self._press()
+            yield self._began_ns
+            self._begin()
+            return
         memory_pages = machine.memory_pages
         for limit_pages in (0, memory_pages):  # as with the limit of a memory control group, taken away and given back
             yield from machine.resize_memory(self._client, limit_pages)
+        self._began_ns = self.clock.now_ns()
         self._begin()
+        self._press()
+
+    def _upload(self, sample: VirtualSample) -> Steps:
+        region = self.kernel.map(sample.format.frames_to_bytes(sample.frames))
+        model = self.kernel.model(region)
+        yield from self.kernel.machine.write(self._client, model, 0, model.pages)
+        digest = hashlib.sha256(sample.sample_id.encode()).digest()
+        self.cache.store.publish(sample.sample_id, region, sample.format, sample.frames, digest)
+        self._pages.append(f"# {sample.sample_id}: pages [{model.base}, {model.base + model.pages})")
+        if sample.locked:
+            self.kernel.thread = self._client
+            self.cache.ledger.acquire(f"locked-{sample.sample_id}", region, region.span)
+            yield from self.kernel.finish()
+
+    def _press(self) -> None:
+        for load in self._workload.loads:
+            stage = Stage(self.kernel, self.clock, self._new_thread("load"), self._began_ns)
+            self.scheduler.start(load.run(stage), priority=_LOAD)
 
     def _begin(self) -> None:
-        self._began_ns = self.clock.now_ns()
         self._swap_before = self.kernel.swap_counts()
         for number, cue in enumerate(self._workload.cues):
             thread = self._new_thread(f"reader of {cue.sample_id}, cue {number}")
             self.scheduler.start(self._perform(number, cue, thread), priority=_READER)
-        for load in self._workload.loads:
-            self.scheduler.start(self._press(load, self._new_thread("load")), priority=_LOAD)
 
     def _perform(self, number: int, cue: Cue, thread: int) -> Steps:
         """Be a client, and the service's thread that reads for it."""
@@ -270,21 +286,6 @@ class VirtualCache:
             self.cache.meter.record_faults(faults.major, now_ns() - began_ns)
             session.delivered(ReadBlock(block, b"", block.frames.start, Reading(began_ns, now_ns(), faults)))
             performance.hear(block.frames)
-
-    def _press(self, load: Load, thread: int) -> Steps:
-        """Write to memory, chunk by chunk, at a steady rate."""
-        machine, page_bytes = self.kernel.machine, self.kernel.page_bytes
-        stop_ns = self._began_ns + load.stop_ns
-        yield self._began_ns + load.start_ns
-        region = self.kernel.map(load.length_bytes)
-        model = self.kernel.model(region)
-        for chunk in itertools.cycle(list(region.span.chunks(CHUNK_PAGES))):
-            next_ns = self.clock.now_ns() + len(chunk) * page_bytes * NS_PER_S // load.rate_bytes_per_s
-            if next_ns > stop_ns:
-                break
-            yield from machine.write(thread, model, chunk.start, chunk.stop)
-            yield next_ns
-        self.kernel.unmap(region)
 
     # --- notes ---
 

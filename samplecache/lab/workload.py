@@ -9,6 +9,7 @@ from typing import Final
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import InvalidError
+from samplecache.lab.loads import Press
 
 HINT_AHEAD_NS: Final = 2 * NS_PER_S
 """A bar at 120 beats a minute: what a sequencer knows ahead."""
@@ -37,11 +38,14 @@ class VirtualSample:
         Its format.
     frames : int
         Its length in frames, 1 at least.
+    locked : bool
+        Whether it is locked from its upload to the end, by nobody's strategy: what PulseAudio once did.
     """
 
     sample_id: str
     format: AudioFormat
     frames: int
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,37 +80,20 @@ class Cue:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """A thread with a buffer of its own that writes to it, over and over: memory pressure.
-
-    Attributes
-    ----------
-    length_bytes : int
-        Length of the buffer.
-    rate_bytes_per_s : int
-        How fast it writes, if memory is there in time.
-    start_ns, stop_ns : int
-        When it does, in nanoseconds from the beginning.
-    """
-
-    length_bytes: int
-    rate_bytes_per_s: int
-    start_ns: int
-    stop_ns: int
-
-
-@dataclass(frozen=True, slots=True)
 class Workload:
     """All that happens in a run.
 
     Attributes
     ----------
     samples : tuple of VirtualSample
-        Uploaded in this order, and all cold when the run begins.
+        Uploaded in this order. All are cold when the run begins, unless there is a warm-up.
     cues : tuple of Cue
         What is played. One sample may sound several times at once.
-    loads : tuple of Load
+    loads : tuple of Press
         What else wants memory.
+    warm_up_ns : int
+        How long loads run before the beginning, right after the uploads, so that samples get as cold as disuse makes
+        them; 0 to have all of memory taken away and given back instead.
 
     Raises
     ------
@@ -116,7 +103,8 @@ class Workload:
 
     samples: tuple[VirtualSample, ...]
     cues: tuple[Cue, ...]
-    loads: tuple[Load, ...] = ()
+    loads: tuple[Press, ...] = ()
+    warm_up_ns: int = 0
 
     def __post_init__(self) -> None:
         known = {sample.sample_id for sample in self.samples}
@@ -127,12 +115,8 @@ class Workload:
                 raise InvalidError(f"a cue has a negative time: {cue}", remedy="Give 0 or more nanoseconds")
         if any(sample.frames < 1 for sample in self.samples):
             raise InvalidError("a sample has no frames", remedy="Give it one frame at least")
-        for load in self.loads:
-            if min(load.length_bytes, load.rate_bytes_per_s) < 1 or not 0 <= load.start_ns <= load.stop_ns:
-                raise InvalidError(
-                    f"a load is impossible: {load}",
-                    remedy="Give it a length and a rate of 1 at least, and 0 <= start <= stop",
-                )
+        if self.warm_up_ns < 0:
+            raise InvalidError(f"a warm-up lasts {self.warm_up_ns} ns", remedy="Give 0 or more nanoseconds")
 
 
 def beat(strategy: str, seed: int = 0, *, hint_ahead_ns: int | None = HINT_AHEAD_NS) -> Workload:

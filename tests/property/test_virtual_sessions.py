@@ -14,8 +14,9 @@ import samplecache_touch
 import samplecache_willneed
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache.lab.loads import Load
 from samplecache.lab.virtual import VirtualCache
-from samplecache.lab.workload import Cue, Load, VirtualSample, Workload
+from samplecache.lab.workload import Cue, VirtualSample, Workload
 from samplecache.simulation.device import PROFILES
 from samplecache.simulation.options import SimulationOptions, WillneedMode
 from samplecache.strategy.registry import StrategyRegistry

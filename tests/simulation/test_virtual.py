@@ -20,8 +20,9 @@ from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.cache import CacheSettings
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import ExhaustedError, InvalidError, UnknownStrategyError
+from samplecache.lab.loads import Load
 from samplecache.lab.virtual import Outcome, VirtualCache
-from samplecache.lab.workload import HINT_AHEAD_NS, Cue, Load, VirtualSample, Workload, beat
+from samplecache.lab.workload import HINT_AHEAD_NS, Cue, VirtualSample, Workload, beat
 from samplecache.simulation.options import SimulationOptions
 from samplecache.strategy.registry import StrategyRegistry
 
@@ -237,18 +238,25 @@ class TestPressure:
 
 class TestWorkload:
     @pytest.mark.parametrize(
-        ("cue", "load", "message"),
+        ("cue", "message"),
         [
-            (Cue("none", 0), Load(1, 1, 0, 1), "which is no sample"),
-            (Cue("pad", -1), Load(1, 1, 0, 1), "negative time"),
-            (Cue("pad", 0, hint_ahead_ns=-1), Load(1, 1, 0, 1), "negative time"),
-            (Cue("pad", 0), Load(0, 1, 0, 1), "load is impossible"),
-            (Cue("pad", 0), Load(1, 1, 2, 1), "load is impossible"),
+            (Cue("none", 0), "which is no sample"),
+            (Cue("pad", -1), "negative time"),
+            (Cue("pad", 0, hint_ahead_ns=-1), "negative time"),
         ],
     )
-    def test_impossible_ones_are_refused(self, cue: Cue, load: Load, message: str) -> None:
+    def test_impossible_cues_are_refused(self, cue: Cue, message: str) -> None:
         with pytest.raises(InvalidError, match=message):
-            Workload((minute("pad"),), (cue,), (load,))
+            Workload((minute("pad"),), (cue,))
+
+    @pytest.mark.parametrize("facts", [(0, 1, 0, 1), (1, 0, 0, 1), (1, 1, 2, 1), (1, 1, -1, 1)])
+    def test_impossible_loads_are_refused(self, facts: tuple[int, int, int, int]) -> None:
+        with pytest.raises(InvalidError, match="load is impossible"):
+            Load(*facts)
+
+    def test_a_negative_warm_up_is_refused(self) -> None:
+        with pytest.raises(InvalidError, match="warm-up lasts -1 ns"):
+            Workload((minute("pad"),), (), warm_up_ns=-1)
 
     def test_empty_samples_are_refused(self) -> None:
         with pytest.raises(InvalidError, match="no frames"):

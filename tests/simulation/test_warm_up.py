@@ -51,7 +51,7 @@ def test_without_one_everything_is_cold_and_loads_begin_with_the_cues() -> None:
 
 
 def test_loads_run_ahead_of_the_beginning_and_make_cold_what_is_oldest() -> None:
-    # Of 256 frames, two samples of 47 pages and 200 others want 294: 38 pages of the oldest go, and reclaim goes in rounds of 32.
+    # Of 256 frames, two samples of 47 pages and 200 others want 294: 38 pages of the oldest go, reclaimed 32 at a time.
     calm, pressing = Writer(100), Writer(200)
     assert run(calm) == 0
     assert (calm.ahead_ns, calm.in_ram) == (NS_PER_S, [47, 47])

@@ -8,6 +8,7 @@ from typing import Final
 
 from samplecache.clock import NS_PER_S
 from samplecache.errors import ConfigurationError
+from samplecache.simulation.throttle import ReadLimit, Throttle
 
 QUEUE_REQUESTS: Final = 256
 """Requests that may be in flight; submission sleeps when there are as many (``nr_requests``, block layer default)."""
@@ -40,6 +41,12 @@ class DeviceProfile:
         page counts.
     limit_bytes_per_s : int or None
         A blkio limit in bytes a second.
+    request_ns : int
+        What every request takes of the device besides, whatever its length, one request after another, in nanoseconds.
+        A virtual disk has it: the host takes requests off the queue one by one.
+    read_limit : ReadLimit or None
+        A limit on reads just as a control group enforces it, in slices. `iops` and `limit_bytes_per_s` are the smooth
+        ideal of such a limit, for writes too.
     """
 
     name: str
@@ -51,9 +58,11 @@ class DeviceProfile:
     page_ns: int | None = None
     iops: int | None = None
     limit_bytes_per_s: int | None = None
+    request_ns: int = 0
+    read_limit: ReadLimit | None = None
 
     def __post_init__(self) -> None:
-        if self.servers < 1 or self.latency_ns < 0 or self.positioning_ns < 0:
+        if self.servers < 1 or min(self.latency_ns, self.positioning_ns, self.request_ns, self.page_ns or 0) < 0:
             raise ConfigurationError(
                 f"The device {self.name} has no server or a negative time",
                 remedy="Give one server at least, times >= 0",
@@ -64,6 +73,11 @@ class DeviceProfile:
                     f"The device {self.name} has a rate of {rate}",
                     remedy="Give a rate of 1 at least, or None for no limit",
                 )
+        if self.read_limit is not None and self.synchronous:
+            raise ConfigurationError(
+                f"The device {self.name} is synchronous and has a limit on reads, which does not reach it",
+                remedy="Leave out the limit, or page_ns",
+            )
 
     @property
     def rotational(self) -> bool:
@@ -166,6 +180,13 @@ class Device:
         self._limit_free_ns = 0
         self._next_slot = -1
         self._in_flight: list[int] = []
+        limit = profile.read_limit
+        self._throttle = None if limit is None else Throttle(limit, page_bytes)
+
+    @property
+    def limits_reads(self) -> bool:
+        """Whether reads pass a limit first, so that one request may come in pieces: see :meth:`submit_limited`."""
+        return self._throttle is not None
 
     @property
     def in_flight(self) -> int:
@@ -181,6 +202,24 @@ class Device:
 
     def submit(self, now_ns: int, slot: int, pages: int) -> int:
         """Submit one read or write of `pages` slots from `slot` on; return when it will be complete."""
+        done_ns = self._serve(now_ns, slot, pages)
+        heapq.heappush(self._in_flight, done_ns)
+        return done_ns
+
+    def submit_limited(self, now_ns: int, slot: int, pages: int) -> list[tuple[int, int]]:
+        """Submit one read through the limit; return how many pages will be complete when, in the order of slots.
+
+        What waits for the limit takes no room in the queue: it has no request yet.
+        """
+        assert self._throttle is not None  # noqa: S101 -- the caller asks `limits_reads`
+        done = []
+        for pass_ns, count in self._throttle.admit(now_ns, pages):
+            done.append((count, self._serve(pass_ns, slot, count)))
+            slot += count
+        return done
+
+    def _serve(self, now_ns: int, slot: int, pages: int) -> int:
+        """Serve a request that reaches the device at `now_ns`; return when it is complete."""
         profile = self.profile
         start_ns = max(self._admit(now_ns, pages), heapq.heappop(self._server_free_ns))
         flow_ns = start_ns + profile.latency_ns
@@ -188,12 +227,13 @@ class Device:
             flow_ns += profile.positioning_ns
         self._next_slot = slot + pages
         done_ns = flow_ns
-        if profile.bandwidth_bytes_per_s is not None:
-            transfer_ns = pages * self._page_bytes * NS_PER_S // profile.bandwidth_bytes_per_s
+        if profile.bandwidth_bytes_per_s is not None or profile.request_ns:
+            transfer_ns = profile.request_ns
+            if profile.bandwidth_bytes_per_s is not None:
+                transfer_ns += pages * self._page_bytes * NS_PER_S // profile.bandwidth_bytes_per_s
             done_ns = self._wire_free_ns = max(flow_ns, self._wire_free_ns) + transfer_ns
         # A head stays where it reads; other servers turn to the next request while data flows.
         heapq.heappush(self._server_free_ns, done_ns if profile.rotational else flow_ns)
-        heapq.heappush(self._in_flight, done_ns)
         self.requests += 1
         return done_ns
 

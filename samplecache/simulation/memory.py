@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator
 from typing import Final
 
@@ -201,9 +202,19 @@ class Memory:
         table, time_ns = self.table, self.now_ns() + thread.debt_ns
         for index in self.device.elevator_order([request.slot for request in requests]):
             request = requests[index]
+            if self.device.limits_reads and not request.write:
+                self._submit_limited(time_ns, request)
+                continue
             done_ns = self.device.submit(time_ns, request.slot, len(request.pages))
             for page in request.pages:
                 table.done_ns[page] = done_ns
+
+    def _submit_limited(self, time_ns: int, request: Request) -> None:
+        """Submit a read of which the device's limit lets a part pass now and the rest later."""
+        pages = iter(request.pages)
+        for count, done_ns in self.device.submit_limited(time_ns, request.slot, len(request.pages)):
+            for page in itertools.islice(pages, count):
+                self.table.done_ns[page] = done_ns
 
     def queue_full(self, thread: SimulatedThread) -> bool:
         """Return whether the device's queue may have no room for another request of `thread`."""

@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable
 
 from samplecache.errors import UnmappedError
 from samplecache.simulation.counters import SimulatedThread
+from samplecache.simulation.filepages import file_neighbours
 from samplecache.simulation.memory import Memory, Steps
-from samplecache.simulation.options import ReadaheadMode
 from samplecache.simulation.pages import (
     ACCESSED,
     CACHED,
@@ -29,7 +29,9 @@ from samplecache.simulation.pages import (
     ZERO,
     SimulatedRegion,
 )
-from samplecache.simulation.readahead import ClusterReadahead, Readahead, VmaReadahead
+from samplecache.simulation.readahead import Readahead
+from samplecache.simulation.readahead_choice import choose_readahead
+from samplecache.simulation.rules import RULES
 
 
 class Access(enum.Enum):
@@ -56,17 +58,9 @@ class FaultHandler:
         self._memory = memory
         options = memory.options
         self._synchronous = options.device.synchronous
-        self.readahead: Readahead
-        if options.readahead_mode is ReadaheadMode.VMA:
-            self.readahead = VmaReadahead(options.page_cluster)
-        else:
-            self.readahead = ClusterReadahead(
-                options.page_cluster,
-                memory.table,
-                memory.slots.owner,
-                options.cluster_hits,
-                options.cluster_window_pages,
-            )
+        self._rules = RULES[options.kernel]
+        self.readahead: Readahead = choose_readahead(options, memory.table, memory.slots.owner)
+        memory.on_unused = self.readahead.unused
 
     def fault(self, thread: SimulatedThread, region: SimulatedRegion, page: int, access: Access) -> Steps:
         """Map `page`, which is not, or not to a frame that `access` may write. Counts one fault.
@@ -108,7 +102,7 @@ class FaultHandler:
             elif state == NONE:
                 if table.content[page] == HOLE:
                     raise UnmappedError(f"Page {page - region.base} is not mapped", remedy="Stay inside what is mapped")
-                if not write:
+                if not write and self._rules.shared_zero_page:
                     table.flags[page] |= PRESENT
                     table.content[page] = SHARED_ZERO
                     break
@@ -175,9 +169,9 @@ class FaultHandler:
         if flags & LOCKED and not flags & WRITEBACK:
             table.remove(page)
         table.flags[page] = flags
-        if (write or flags & LOCKED or memory.slots.over_half_full) and not flags & WRITEBACK:
-            memory.slots.release(table.slot[page])
-            table.slot[page] = 0
+        used_up = (write or flags & LOCKED) and not self._rules.use_keeps_slot
+        if (used_up or memory.slots.over_half_full) and not flags & WRITEBACK:
+            memory.release_slot(page)
 
     def _await(self, thread: SimulatedThread, page: int) -> Steps:
         memory = self._memory
@@ -202,7 +196,7 @@ class FaultHandler:
         if content == HOLE or (flags & STATE != NONE and content != SHARED_ZERO):
             return False
         table.flags[page] = flags & LOCKED | PRESENT | DIRTY | ACCESSED
-        table.content[page] = ZERO
+        table.content[page] = self._rules.zero_content
         memory.used_pages += 1
         if not flags & LOCKED:
             table.insert(page, LRU)
@@ -217,21 +211,22 @@ class FaultHandler:
         if table.content[page] == ZERO:
             counters.swpin_zero += 1
         else:
-            counters.pswpin += 1
+            counters.pswpin += not region.file
             memory.note(thread, "read", page)
             thread.debt_ns += memory.options.device.page_ns or 0
         memory.used_pages += 1
         table.insert(page, LRU)
         table.flags[page] |= CACHED
         self._map(page, write=False)
-        if table.slot[page]:
-            memory.slots.release(table.slot[page])
-            table.slot[page] = 0
+        memory.release_slot(page)
 
     def _swap_in(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Steps:
         """Start to read `page` and the neighbours that readahead chooses."""
         memory, flags = self._memory, self._memory.table.flags
-        yield from self.read_ahead(thread, self.readahead.neighbours(region, page), page)
+        if region.file:
+            yield from self.read_ahead(thread, file_neighbours(region, page, memory.options.page_bytes), -1)
+        else:
+            yield from self.read_ahead(thread, self.readahead.neighbours(region, page), page)
         if flags[page] & STATE != SWAPPED:
             return
         yield from memory.await_queue(thread)

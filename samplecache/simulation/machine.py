@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from samplecache.errors import ConfigurationError, ExhaustedError, NotPermittedError, UnmappedError
 from samplecache.simulation.counters import MachineCounters, SimulatedThread
 from samplecache.simulation.faults import Access, FaultHandler
+from samplecache.simulation.filepages import lay_out, refuse_file
 from samplecache.simulation.locks import Locks
 from samplecache.simulation.memory import Memory, Steps
 from samplecache.simulation.options import SimulationOptions
@@ -33,10 +34,10 @@ from samplecache.simulation.pages import (
     STATE,
     UNLOCKED_FLAGS,
     WITH_ACCESSED,
-    ZERO,
     SimulatedRegion,
 )
 from samplecache.simulation.readahead import Readahead
+from samplecache.simulation.rules import RULES
 from samplecache.simulation.willneed import willneed_pages
 
 
@@ -59,6 +60,10 @@ class Machine:
         self._table = self._memory.table
         self._faults = FaultHandler(self._memory)
         self._locks = Locks(self._memory)
+        self._rules = RULES[options.kernel]
+        # Where faults are not retried, those of populating and locking count as any other's.
+        self._populating = Access.POPULATE if self._rules.retried_faults else Access.READ
+        self._locking = Access.LOCK if self._rules.retried_faults else Access.WRITE
         self._threads: dict[int, SimulatedThread] = {}
 
     # --- memory ---
@@ -66,6 +71,16 @@ class Machine:
     def map(self, pages: int) -> SimulatedRegion:
         """Map `pages` pages, none of them written."""
         return SimulatedRegion(self._table.allocate(pages), pages)
+
+    def map_file(self, pages: int) -> SimulatedRegion:
+        """Map a file of `pages` pages, none of them in memory, on the disk that swap is on.
+
+        Touching it reads it in order, 128 KiB at a time, into frames that reclaim takes back without a write. Its reads
+        take the device's time and are no swap-ins. It can be touched, populated, advised, evicted and unmapped.
+        """
+        region = SimulatedRegion(self._table.allocate(pages), pages, file=True)
+        lay_out(self._table, region, self.options.swap_slots)
+        return region
 
     def unmap(self, region: SimulatedRegion) -> None:
         """Give a region back with its frames, slots and locks.
@@ -98,9 +113,8 @@ class Machine:
                 memory.used_pages -= 1
             if flags & LOCKED:
                 self._locks.pages -= 1
-            if table.slot[page]:
-                memory.slots.release(table.slot[page])
-                table.slot[page] = 0
+            memory.release_slot(page)
+            table.slot[page] = 0
 
     def write(self, thread: int, region: SimulatedRegion, start: int, stop: int, zeros: bytes | None = None) -> Steps:
         """Store to every page, ascending. Faults.
@@ -109,8 +123,14 @@ class Machine:
         ----------
         zeros : bytes, optional
             For each page, 1 if it is all zeros afterwards, else 0, shape ``(stop - start,)``; without it, none is.
+
+        Raises
+        ------
+        NotPermittedError
+            It is a file.
         """
-        own = self._thread(thread)
+        refuse_file(region, "written")
+        own, zero = self._thread(thread), self._rules.zero_content
         table = self._table
         flags, content = table.flags, table.content
         pages = self._pages(region, start, stop)
@@ -120,7 +140,7 @@ class Machine:
             elif flags[page] & STATE != PRESENT or content[page] == SHARED_ZERO:
                 yield from self._faults.fault(own, region, page, Access.WRITE)
             flags[page] |= DIRTY | ACCESSED
-            content[page] = ZERO if zeros is not None and zeros[page - pages.start] else DATA
+            content[page] = zero if zeros is not None and zeros[page - pages.start] else DATA
         yield from self._memory.sleep(own)
 
     def resize_memory(self, thread: int, pages: int) -> Steps:
@@ -147,14 +167,24 @@ class Machine:
         return self._fault_in(thread, region, start, stop, Access.READ)
 
     def populate(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
-        """MADV_POPULATE_READ: fault every page in for reading. Faults.
+        """MADV_POPULATE_READ: fault every page in for reading; ``make_pages_present()``, for writing. Faults.
 
         Raises
         ------
         UnmappedError
             There is a hole; the pages before it are populated.
         """
-        return self._fault_in(thread, region, start, stop, Access.POPULATE)
+        if self._rules.populate_writes and not region.file:
+            return self._make_present(thread, region, start, stop)
+        return self._fault_in(thread, region, start, stop, self._populating)
+
+    def _make_present(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
+        own, flags = self._thread(thread), self._table.flags
+        for page in self._pages(region, start, stop):
+            if flags[page] & STATE != PRESENT:
+                yield from self._faults.fault(own, region, page, Access.WRITE)
+            flags[page] |= DIRTY | ACCESSED
+        yield from self._memory.sleep(own)
 
     def plan_slots(self, region: SimulatedRegion, start: int, slots: Sequence[int]) -> None:
         """Have the pages from `start` on get these swap slots when they are next given one; 0 leaves it to the area.
@@ -201,7 +231,8 @@ class Machine:
             There is a hole; everything round it is being read.
         """
         own, pages = self._thread(thread), self._pages(region, start, stop)
-        yield from self._faults.read_ahead(own, willneed_pages(self._memory, pages), -1)
+        wanted = pages if region.file else willneed_pages(self._memory, pages)
+        yield from self._faults.read_ahead(own, wanted, -1)
         yield from self._memory.sleep(own)
         if HOLE in self._table.content[pages.start : pages.stop]:
             raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped")
@@ -212,8 +243,9 @@ class Machine:
         Raises
         ------
         NotPermittedError
-            A page is locked.
+            A page is locked, or this machine's kernel does not know the advice.
         """
+        self._check_knows("MADV_COLD")
         pages, table = self._unlocked(region, start, stop), self._table
         for page in pages:
             if self._evictable(page):
@@ -229,8 +261,9 @@ class Machine:
         Raises
         ------
         NotPermittedError
-            A page is locked.
+            A page is locked, or this machine's kernel does not know the advice.
         """
+        self._check_knows("MADV_PAGEOUT")
         own = self._thread(thread)
         yield from self._push_out(own, region, self._unlocked(region, start, stop), NEVER_NS)
         yield from self._memory.sleep(own)
@@ -309,6 +342,7 @@ class Machine:
         UnmappedError
             There is a hole.
         """
+        refuse_file(region, "locked")
         own, table = self._thread(thread), self._table
         pages = self._pages(region, start, stop)
         if HOLE in table.content[pages.start : pages.stop]:
@@ -319,7 +353,7 @@ class Machine:
         try:
             for page in pages:
                 if table.flags[page] & STATE != PRESENT or table.content[page] == SHARED_ZERO:
-                    yield from self._faults.fault(own, region, page, Access.LOCK)
+                    yield from self._faults.fault(own, region, page, self._locking)
                     region.check()
         except BaseException:
             if region.mapped:
@@ -403,6 +437,12 @@ class Machine:
         return self._memory.log.text() if self._memory.log is not None else ""
 
     # --- arguments ---
+
+    def _check_knows(self, advice: str) -> None:
+        if not self._rules.knows_pageout:
+            raise NotPermittedError(
+                f"Linux 2.6.24 does not know {advice} (EINVAL)", remedy="Use Linux 5.4 or later, or evict the pages"
+            )
 
     def _thread(self, thread: int) -> SimulatedThread:
         own = self._threads.get(thread)

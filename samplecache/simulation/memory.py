@@ -15,6 +15,7 @@ from samplecache.simulation.pages import (
     ACCESSED,
     CACHED,
     DIRTY,
+    FILE,
     FRAME,
     IN_FLIGHT,
     LOCKED,
@@ -30,7 +31,7 @@ from samplecache.simulation.pages import (
     ZERO,
     PageTable,
 )
-from samplecache.simulation.slots import SwapSlots
+from samplecache.simulation.slots import swap_area
 
 RECLAIM_PAGES: Final = 32
 """``SWAP_CLUSTER_MAX``: what one round of reclaim frees or starts to write."""
@@ -41,6 +42,10 @@ HELD_NS: Final = 10_000
 
 Steps = Generator[int, None, None]
 """An operation that may sleep: it yields the times, in nanoseconds, at which it wants to go on."""
+
+
+def _ignore() -> None:
+    """Do nothing."""
 
 
 class Memory:
@@ -60,7 +65,7 @@ class Memory:
     def __init__(self, options: SimulationOptions, now_ns: Callable[[], int]) -> None:
         self.options = options
         self.table = PageTable()
-        self.slots = SwapSlots(options.swap_slots, options.seed if options.shuffle_slots else None)
+        self.slots = swap_area(options)
         self.device = Device(options.device, options.page_bytes)
         self.counters = MachineCounters()
         self.log = EventLog(options.log_events) if options.log_events else None
@@ -68,6 +73,8 @@ class Memory:
         self.used_pages = 0
         """Frames in use; the swap cache counts."""
         self.now_ns = now_ns
+        self.on_unused: Callable[[], None] = _ignore
+        """Called when a page that readahead brought is dropped before it was used."""
         self._held: dict[int, int] = {}
 
     # --- a thread's time ---
@@ -135,7 +142,8 @@ class Memory:
             counters.swpin_zero += 1
             table.flags[page] = flags
             return
-        counters.pswpin += 1
+        if table.content[page] != FILE:
+            counters.pswpin += 1
         if self.log is not None:
             self.note(thread, "readahead" if readahead else "read", page)
         if page_ns is not None:
@@ -179,8 +187,17 @@ class Memory:
         self._enqueue(thread, page, write=True)
         return True
 
+    def release_slot(self, page: int) -> None:
+        """Give the swap slot of `page` back, if it has one; a file's page keeps its place."""
+        slot = self.table.slot[page]
+        if slot and self.table.content[page] != FILE:
+            self.slots.release(slot)
+            self.table.slot[page] = 0
+
     def _drop(self, thread: SimulatedThread, page: int) -> None:
-        """Give the frame of a page back that swap holds too."""
+        """Give the frame of a page back that the disk holds too."""
+        if self.table.flags[page] & READAHEAD:
+            self.on_unused()
         self.table.remove(page)
         self.table.flags[page] = SWAPPED | self.table.flags[page] & LOCKED
         self.used_pages -= 1

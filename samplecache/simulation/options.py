@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from samplecache.errors import ConfigurationError
 from samplecache.simulation.device import DeviceProfile, device_profile
+
+
+class KernelModel(enum.Enum):
+    """Whose fault path the machine has."""
+
+    LINUX_6_18 = "linux-6.18"
+    LINUX_2_6_24 = "linux-2.6.24"
+    """Of January 2008; see :mod:`.rules` for what differs."""
 
 
 class ReadaheadMode(enum.Enum):
@@ -15,7 +24,33 @@ class ReadaheadMode(enum.Enum):
     VMA = "vma"
     """Neighbours in virtual memory (Linux 4.14), where no swap device is rotational."""
     CLUSTER = "cluster"
-    """Neighbours on the swap device, where one is."""
+    """Neighbours on the swap device, where one is; as many as hits suggest (Linux 3.14)."""
+    FIXED = "fixed"
+    """The aligned block of ``1 << page_cluster`` slots as far as its first free one (Linux 2.6.24)."""
+    CHUNK = "chunk"
+    """The aligned block of ``chunk_pages`` slots (proposed by Andi Kleen, 2008)."""
+    ADAPTIVE = "adaptive"
+    """A block that grows up to ``chunk_pages`` while what it brings gets used (proposed by Rik van Riel, 2008)."""
+
+
+SLOT_NEIGHBOURS: Final = frozenset(ReadaheadMode) - {ReadaheadMode.VMA}
+"""The ways to read ahead that look at the swap device."""
+
+
+class SlotOrder(enum.Enum):
+    """Which swap slot an outgoing page gets."""
+
+    CLUSTERS = "clusters"
+    """The next of the current cluster (Linux 6.18)."""
+    SHUFFLED = "shuffled"
+    """Clusters over slots in an order that the seed tells, as on a fragmented swap area."""
+    SCAN = "scan"
+    """The next of the first free run of 256 slots (Linux 2.6.24): pages lie in the order of their eviction."""
+    VIRTUAL = "virtual"
+    """By virtual address (tried by Andrew Morton before 2008)."""
+    CHUNKS = "chunks"
+    """Aligned chunks of ``chunk_pages`` slots, each for one aligned chunk of virtual pages (proposed by Andi Kleen,
+    2008). Wastes slots."""
 
 
 class WillneedMode(enum.Enum):
@@ -46,8 +81,10 @@ class SimulationOptions:
         Size of a page, in bytes.
     page_cluster : int
         ``vm.page-cluster``, the binary logarithm of the readahead window, in pages. Default: ``swap_setup()``.
+    kernel : KernelModel
+        Whose fault path it has. Readahead, slots and WILLNEED are chosen apart from it.
     readahead : ReadaheadMode or None
-        None takes what the device leads to.
+        None takes what the kernel and the device lead to.
     willneed : WillneedMode
         What ``MADV_WILLNEED`` does.
     lock_limit_bytes : int or None
@@ -63,8 +100,11 @@ class SimulationOptions:
         return after 60 ms, 3.7 us a page with its waits.
     cluster_hits, cluster_window_pages : int
         What earlier faults left in the state that cluster readahead shares between all processes. Defaults: at boot.
-    shuffle_slots : bool
-        Hand slots out in an order shuffled by the seed, as on a fragmented swap area.
+    chunk_pages : int
+        Size of the blocks that CHUNK and, at most, ADAPTIVE read, and of those that CHUNKS hands out, in pages.
+        Default: 1 MiB, as proposed.
+    slot_order : SlotOrder
+        Which slots outgoing pages get.
     seed : int
         Seed of all that is random.
     log_events : int
@@ -76,6 +116,7 @@ class SimulationOptions:
     swap_slots: int
     page_bytes: int = 4096
     page_cluster: int = 3
+    kernel: KernelModel = KernelModel.LINUX_6_18
     readahead: ReadaheadMode | None = None
     willneed: WillneedMode = WillneedMode.LINUX
     lock_limit_bytes: int | None = 8 << 20
@@ -85,7 +126,8 @@ class SimulationOptions:
     submit_ns: int = 1_000
     cluster_hits: int = 4
     cluster_window_pages: int = 0
-    shuffle_slots: bool = False
+    chunk_pages: int = 256
+    slot_order: SlotOrder = SlotOrder.CLUSTERS
     seed: int = 0
     log_events: int = 0
 
@@ -95,7 +137,8 @@ class SimulationOptions:
                 raise ConfigurationError(f"A simulated machine cannot have {what}", remedy=remedy)
 
     def _contradictions(self) -> list[tuple[bool, str, str]]:
-        cluster = self.readahead is ReadaheadMode.CLUSTER
+        by_slot = self.readahead in SLOT_NEIGHBOURS
+        old = self.kernel is KernelModel.LINUX_2_6_24
         return [
             (self.memory_pages < 1, f"{self.memory_pages} pages of memory", "Give it one page at least"),
             (not 0 <= self.swap_slots < 1 << 31, f"{self.swap_slots} swap slots", "Give from 0 to 2^31 - 1"),
@@ -127,14 +170,34 @@ class SimulationOptions:
             ),
             (self.log_events < 0, f"a log of {self.log_events} events", "Give 0 for no log, or more"),
             (
-                cluster and self.device.synchronous,
-                "cluster readahead on a synchronous device",
+                by_slot and self.device.synchronous,
+                f"{self.readahead.value if self.readahead else ''} readahead on a synchronous device",
                 "Leave readahead to the device, or choose one that rotates",
             ),
             (
-                self.shuffle_slots and self.swap_slots == 0,
-                "shuffled slots without swap",
-                "Give it swap slots, or do not shuffle",
+                old and self.device.synchronous,
+                "Linux 2.6.24 with a synchronous swap device",
+                "Choose a disk or an SSD; zram came with Linux 3.14",
+            ),
+            (
+                self.slot_order is not SlotOrder.CLUSTERS and self.swap_slots == 0,
+                f"an order of slots ({self.slot_order.value}) without swap",
+                "Give it swap slots, or leave the order of slots alone",
+            ),
+            (
+                self.chunk_pages < 1 or self.chunk_pages & (self.chunk_pages - 1) != 0,
+                f"chunks of {self.chunk_pages} pages",
+                "Give a power of two",
+            ),
+            (
+                self.slot_order is SlotOrder.CHUNKS and self.swap_slots + 1 < 2 * self.chunk_pages,
+                f"chunks of {self.chunk_pages} slots in a swap area of {self.swap_slots}",
+                "Give it two chunks of swap at least: the first has the header and is not used",
+            ),
+            (
+                self.readahead is ReadaheadMode.ADAPTIVE and self.chunk_pages < 1 << self.page_cluster,
+                f"adaptive readahead from {1 << self.page_cluster} up to {self.chunk_pages} pages",
+                "Give larger chunks or a smaller page_cluster",
             ),
         ]
 
@@ -143,6 +206,8 @@ class SimulationOptions:
         """The readahead in use: one rotational swap device switches VMA readahead off everywhere."""
         if self.readahead is not None:
             return self.readahead
+        if self.kernel is KernelModel.LINUX_2_6_24:
+            return ReadaheadMode.FIXED
         return ReadaheadMode.CLUSTER if self.device.rotational else ReadaheadMode.VMA
 
     @property
@@ -169,4 +234,27 @@ class SimulationOptions:
             swap_slots=swap_bytes // page_bytes,
             page_bytes=page_bytes,
             seed=seed,
+        )
+
+    @classmethod
+    def linux_2_6_24(
+        cls, device_name: str, *, memory_bytes: int, swap_bytes: int, patched: bool, seed: int = 0
+    ) -> SimulationOptions:
+        """Return the machine that the 2008 thread was about, with the device called `device_name`.
+
+        Its fault path, fixed readahead, slots in the order of eviction and RLIMIT_MEMLOCK of 32 KiB (``MLOCK_LIMIT``)
+        are that kernel's. WILLNEED of anonymous memory is refused (EBADF) unless it is `patched`.
+
+        Raises
+        ------
+        ConfigurationError
+            No device has that name, it is synchronous, or a size is impossible.
+        """
+        return replace(
+            cls.for_device(device_name, memory_bytes=memory_bytes, swap_bytes=swap_bytes, seed=seed),
+            kernel=KernelModel.LINUX_2_6_24,
+            readahead=ReadaheadMode.FIXED,
+            slot_order=SlotOrder.SCAN,
+            willneed=WillneedMode.PATCH_2008 if patched else WillneedMode.ABSENT,
+            lock_limit_bytes=32 << 10,
         )

@@ -48,6 +48,8 @@ SHARED_ZERO: Final = 2
 """Mapped to the one zero page by a read, with no frame of its own."""
 HOLE: Final = 3
 """Not mapped any more."""
+FILE: Final = 4
+"""Content of a file, which lies elsewhere on the disk: no slot of the swap area, never written."""
 
 LRU: Final = 0
 """The list of evictable pages, next victim last. Its head takes the place of page 0."""
@@ -66,13 +68,17 @@ WITH_ACCESSED: Final = bytes(flags | ACCESSED for flags in range(256))
 
 
 class SimulatedRegion:
-    """Pages ``[base, base + pages)`` of the table, and the readahead state of their VMA. Begins at a PMD boundary."""
+    """Pages ``[base, base + pages)`` of the table, and the readahead state of their VMA. Begins at a PMD boundary.
 
-    __slots__ = ("base", "last_fault", "mapped", "pages", "readahead_hits", "readahead_pages")
+    It is anonymous memory, or a `file`.
+    """
 
-    def __init__(self, base: int, pages: int) -> None:
+    __slots__ = ("base", "file", "last_fault", "mapped", "pages", "readahead_hits", "readahead_pages")
+
+    def __init__(self, base: int, pages: int, *, file: bool = False) -> None:
         self.base = base
         self.pages = pages
+        self.file = file
         self.mapped = True
         self.last_fault = -(1 << 40)  # address 0, which is next to no region
         self.readahead_pages = 0

@@ -39,12 +39,16 @@ class Readahead(Protocol):
     def neighbours(self, region: SimulatedRegion, page: int) -> list[int]:
         """Return the pages to read for a miss of `page`, in order of issue; some may need no reading.
 
-        Contains `page`, or is empty where only `page` is to be read.
+        Where `page` is not among them, it is read after them.
         """
         ...
 
     def hit(self, region: SimulatedRegion, page: int, readahead: bool) -> None:
         """Take note that `page` was found in the swap cache, put there by readahead or otherwise."""
+        ...
+
+    def unused(self) -> None:
+        """Take note that a page which readahead put into the swap cache was dropped before anyone used it."""
         ...
 
 
@@ -86,6 +90,9 @@ class VmaReadahead:
         if readahead and region.readahead_hits < VMA_HITS_MAX:
             region.readahead_hits += 1
 
+    def unused(self) -> None:
+        """See :meth:`Readahead.unused`. Linux 6.18 does not ask."""
+
 
 class ClusterReadahead:
     """Neighbours on the swap device: the aligned block of slots round the missing page's. One state for the machine.
@@ -102,7 +109,7 @@ class ClusterReadahead:
         The state that earlier faults left behind.
     """
 
-    def __init__(self, page_cluster: int, table: PageTable, owner: _Owners, hits: int, window: int) -> None:
+    def __init__(self, page_cluster: int, table: PageTable, owner: Owners, hits: int, window: int) -> None:
         self.hits = hits
         self.window = window
         self._limit_pages = 1 << page_cluster
@@ -130,8 +137,13 @@ class ClusterReadahead:
         """See :meth:`Readahead.hit`. Only pages that readahead brought count."""
         self.hits += readahead
 
+    def unused(self) -> None:
+        """See :meth:`Readahead.unused`. Linux 6.18 does not ask."""
 
-class _Owners(Protocol):
+
+class Owners(Protocol):
+    """The page that each swap slot belongs to, negative if it belongs to none."""
+
     def __getitem__(self, slot: int, /) -> int: ...
 
     def __len__(self) -> int: ...

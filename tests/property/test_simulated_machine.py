@@ -16,7 +16,7 @@ from samplecache.kernel.port import Advice, Region, Span, Tier
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.simulation.device import PROFILES
 from samplecache.simulation.machine import Machine
-from samplecache.simulation.options import ReadaheadMode, SimulationOptions, WillneedMode
+from samplecache.simulation.options import ReadaheadMode, SimulationOptions, SlotOrder, WillneedMode
 from samplecache.simulation.scheduler import Scheduler
 
 PAGE = 4096
@@ -31,7 +31,7 @@ MACHINES = st.builds(
     page_cluster=st.integers(0, 6),
     willneed=st.sampled_from([WillneedMode.LINUX, WillneedMode.PATCH_2008]),
     lock_limit_bytes=st.just(LOCK_LIMIT_PAGES * PAGE),
-    shuffle_slots=st.booleans(),
+    slot_order=st.sampled_from(SlotOrder),
     seed=st.integers(0, 3),
 )
 

@@ -18,7 +18,7 @@ from samplecache.lab.loads import Load
 from samplecache.lab.virtual import VirtualCache
 from samplecache.lab.workload import Cue, VirtualSample, Workload
 from samplecache.simulation.device import PROFILES
-from samplecache.simulation.options import SimulationOptions, WillneedMode
+from samplecache.simulation.options import SimulationOptions, SlotOrder, WillneedMode
 from samplecache.strategy.registry import StrategyRegistry
 
 REGISTRY = StrategyRegistry()
@@ -40,7 +40,7 @@ def machines(draw: st.DrawFn) -> SimulationOptions:
         page_cluster=draw(st.integers(0, 5)),
         willneed=draw(st.sampled_from(WillneedMode)),
         lock_limit_bytes=draw(st.integers(0, memory_pages // 2)) * 4096,
-        shuffle_slots=draw(st.booleans()),
+        slot_order=SlotOrder.SHUFFLED if draw(st.booleans()) else SlotOrder.CLUSTERS,
         seed=draw(st.integers(0, 3)),
     )
 

@@ -10,7 +10,7 @@ from simulated_process import THREAD, Process
 from samplecache.errors import ConfigurationError, ExhaustedError, LockLimitError, NotPermittedError, UnmappedError
 from samplecache.simulation.device import device_profile
 from samplecache.simulation.machine import Machine
-from samplecache.simulation.options import ReadaheadMode, SimulationOptions, WillneedMode
+from samplecache.simulation.options import ReadaheadMode, SimulationOptions, SlotOrder, WillneedMode
 from samplecache.simulation.pages import CACHED, LOCKED, NONE, PRESENT, READING, SWAPPED, SimulatedRegion
 from samplecache.simulation.scheduler import Scheduler
 
@@ -319,7 +319,7 @@ class TestWillneedOf2008:
 class TestTime:
     def test_a_full_queue_makes_willneed_sleep(self) -> None:
         """256 single-page requests are in flight at a time; the others wait for tags."""
-        process = Process(device=SLOW, shuffle_slots=True)
+        process = Process(device=SLOW, slot_order=SlotOrder.SHUFFLED)
         region = process.cold(1000)
         cost = process.cost(lambda: process.willneed(region, 0, 1000))
         assert 740_000_000 < cost.time_ns < 746_000_000
@@ -332,7 +332,7 @@ class TestTime:
         assert process.machine.device_requests - before == 4
 
     def test_pages_are_in_core_when_their_request_is_done(self) -> None:
-        process = Process(device=SLOW, shuffle_slots=True)
+        process = Process(device=SLOW, slot_order=SlotOrder.SHUFFLED)
         region = process.cold(8)
         process.willneed(region, 0, 8)
         start_ns = process.clock.now_ns()
@@ -353,7 +353,7 @@ class TestTime:
         assert process.cost(lambda: process.touch(region, 0, 1000)).time_ns == 0
 
     def test_an_abandoned_prefetch_leaves_nothing_in_flight_for_ever(self) -> None:
-        process = Process(device=SLOW, shuffle_slots=True)
+        process = Process(device=SLOW, slot_order=SlotOrder.SHUFFLED)
         region = process.cold(600)
         steps = process.machine.willneed(THREAD, region, 0, 600)
         next(steps)
@@ -415,7 +415,7 @@ class TestOptions:
             {"cluster_hits": -1},
             {"log_events": -1},
             {"device": ZRAM, "readahead": ReadaheadMode.CLUSTER},
-            {"shuffle_slots": True, "swap_slots": 0},
+            {"slot_order": SlotOrder.SHUFFLED, "swap_slots": 0},
         ],
     )
     def test_contradictions_are_refused(self, wrong: dict[str, object]) -> None:
@@ -433,7 +433,11 @@ class TestDeterminism:
     @staticmethod
     def log(seed: int) -> str:
         process = Process(
-            device=device_profile("hdd-7200"), memory_pages=64, shuffle_slots=True, seed=seed, log_events=10_000
+            device=device_profile("hdd-7200"),
+            memory_pages=64,
+            slot_order=SlotOrder.SHUFFLED,
+            seed=seed,
+            log_events=10_000,
         )
         region = process.mapped(200)
         scheduler = Scheduler(process.clock)

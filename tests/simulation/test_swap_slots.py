@@ -6,17 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplecache.simulation.slots import CLUSTER_SLOTS, FREE, SwapSlots
+from samplecache.simulation.slots import FREE
+from samplecache.simulation.slots.clusters import CLUSTER_SLOTS, ClusterSlots
 
 
 def test_a_fresh_area_hands_out_1_2_3_and_so_on() -> None:
-    slots = SwapSlots(1000)
+    slots = ClusterSlots(1000)
     assert [slots.allocate(page) for page in range(1001)] == [*range(1, 1001), 0]
     assert slots.free == 0
 
 
 def test_slots_given_back_wait_until_no_cluster_is_whole() -> None:
-    slots = SwapSlots(4 * CLUSTER_SLOTS - 1)
+    slots = ClusterSlots(4 * CLUSTER_SLOTS - 1)
     for page in range(2 * CLUSTER_SLOTS):
         slots.allocate(page)
     for slot in (7, 3, 300):
@@ -27,14 +28,14 @@ def test_slots_given_back_wait_until_no_cluster_is_whole() -> None:
 
 
 def test_a_shuffled_area_hands_out_every_slot_once_in_an_order_that_the_seed_tells() -> None:
-    order = {seed: [slots.allocate(0) for _ in range(600)] for seed in (1, 2) for slots in [SwapSlots(600, seed)]}
-    again = SwapSlots(600, 1)
+    order = {seed: [slots.allocate(0) for _ in range(600)] for seed in (1, 2) for slots in [ClusterSlots(600, seed)]}
+    again = ClusterSlots(600, 1)
     assert [again.allocate(0) for _ in range(600)] == order[1] != order[2]
     assert sorted(order[1]) == list(range(1, 601))
 
 
 def test_planned_slots_go_to_their_pages_and_the_others_round_them() -> None:
-    slots = SwapSlots(2 * CLUSTER_SLOTS - 1)
+    slots = ClusterSlots(2 * CLUSTER_SLOTS - 1)
     slots.plan(7, 300)
     slots.plan(8, 300)
     slots.plan(9, 3)
@@ -44,7 +45,7 @@ def test_planned_slots_go_to_their_pages_and_the_others_round_them() -> None:
 
 
 def test_over_half_full() -> None:
-    slots = SwapSlots(4)
+    slots = ClusterSlots(4)
     seen = []
     for _ in range(4):
         slots.allocate(0)
@@ -55,7 +56,7 @@ def test_over_half_full() -> None:
 @pytest.mark.parametrize("seed", [None, 5])
 @given(total=st.integers(0, 700), commands=st.lists(st.integers(0, 10**6), max_size=400), burst=st.integers(1, 9))
 def test_no_slot_has_two_owners(seed: int | None, total: int, commands: list[int], burst: int) -> None:
-    slots = SwapSlots(total, seed)
+    slots = ClusterSlots(total, seed)
     owners: dict[int, int] = {}
     for page, command in enumerate(commands):
         if command % 3 and owners:

@@ -14,7 +14,7 @@ from simulated_process import THREAD, Process
 
 from samplecache.errors import UnmappedError
 from samplecache.simulation.device import device_profile
-from samplecache.simulation.options import ReadaheadMode
+from samplecache.simulation.options import ReadaheadMode, SlotOrder
 from samplecache.simulation.pages import CACHED, NONE, PRESENT
 
 N = 1024
@@ -107,11 +107,11 @@ class TestTouching:
         pages = [page * 256 + 128 for page in random.Random(0).sample(range(64), 64)]
         assert process.cost(lambda: process.touch_each(region, pages)).trace == (64, 0, 75, 11)
 
-    @pytest.mark.parametrize(("seed", "cluster_majors"), [(0, 909), (1, 960), (2, 894), (3, 921)])
+    @pytest.mark.parametrize(("seed", "cluster_majors"), [(0, 877), (1, 848), (2, 899), (3, 893)])
     def test_7_shuffled_slots(self, seed: int, cluster_majors: int) -> None:
         """Virtual neighbours do not mind; neighbours on the device are of little use (published: 892 for one seed)."""
         for mode, majors in ((VMA, 130), (CLUSTER, cluster_majors)):
-            process = Process(readahead=mode, swap_slots=N, shuffle_slots=True, seed=seed)
+            process = Process(readahead=mode, swap_slots=N, slot_order=SlotOrder.SHUFFLED, seed=seed)
             region = process.mapped(N)
             process.squeeze()
             assert process.cost(functools.partial(process.touch, region, 0, N)).major == majors

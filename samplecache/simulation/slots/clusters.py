@@ -1,23 +1,23 @@
-"""Which swap slot an outgoing page gets: in clusters, ascending, and scattered once slots have been given back."""
+"""Slots in clusters, ascending, and scattered once some have been given back (``mm/swapfile.c`` of Linux 6.18)."""
 
 from __future__ import annotations
 
-import random
 from array import array
 from collections import deque
 from typing import Final
 
+from samplecache.simulation.chance import shuffled
+from samplecache.simulation.slots.area import SwapSlots
+
 CLUSTER_SLOTS: Final = 256
 """Slots in a cluster (``SWAPFILE_CLUSTER``)."""
-FREE: Final = -1
 
 
-class SwapSlots:
-    """A swap area. Slots are numbered from 1: slot 0 is its header.
+class ClusterSlots(SwapSlots):
+    """Each page goes to the next free slot of the current cluster.
 
-    A page goes to the next free slot of the current cluster; when that is used up, to a cluster that is wholly free,
-    and only then to one with gaps. A fresh area so hands out 1, 2, 3 ... A page for which a free slot is planned gets
-    that one.
+    When that is used up, it goes to a cluster that is wholly free, and only then to one with gaps. A fresh area so
+    hands out 1, 2, 3 ...
 
     Parameters
     ----------
@@ -28,10 +28,7 @@ class SwapSlots:
     """
 
     def __init__(self, slots: int, shuffle_seed: int | None = None) -> None:
-        self.total = slots
-        self.free = slots
-        self.owner = array("i", [FREE]) * (slots + 1)
-        """The page that has each slot, FREE if none has."""
+        super().__init__(slots)
         self._free_of_cluster = array("H", [CLUSTER_SLOTS]) * (slots // CLUSTER_SLOTS + 1)
         self._free_of_cluster[-1] = slots % CLUSTER_SLOTS + 1
         self._free_of_cluster[0] -= 1
@@ -43,46 +40,19 @@ class SwapSlots:
         self._handed_out = array("i", range(slots + 1))
         self._place = self._handed_out
         if shuffle_seed is not None:
-            order = list(range(1, slots + 1))
-            random.Random(shuffle_seed).shuffle(order)  # noqa: S311 -- a model's randomness, not a secret's
-            self._handed_out = array("i", [0, *order])
+            self._handed_out = array("i", [0, *shuffled(range(1, slots + 1), shuffle_seed)])
             self._place = array("i", self._handed_out)
             for place, slot in enumerate(self._handed_out):
                 self._place[slot] = place
         self._used_places = bytearray(slots + 1)
         self._used_places[0] = 1
-        self._planned: dict[int, int] = {}
 
-    def plan(self, page: int, slot: int) -> None:
-        """Have `page` get `slot` when it is given one next, if that is free then: what a real swap area did."""
-        self._planned[page] = slot
-
-    @property
-    def over_half_full(self) -> bool:
-        """Whether the kernel gives slots back as soon as their pages are read (``vm_swap_full()``)."""
-        return self.free * 2 < self.total
-
-    def allocate(self, page: int) -> int:
-        """Give `page` a slot and return it; 0 if none is free."""
-        if not self.free:
-            return 0
-        planned = self._planned.pop(page, 0) if self._planned else 0
-        if planned and self.owner[planned] == FREE:
-            place = self._place[planned]
-        else:
-            place = self._find()
-            self._position = place + 1
+    def _taken(self, slot: int) -> None:
+        place = self._place[slot]
         self._used_places[place] = 1
         self._free_of_cluster[place // CLUSTER_SLOTS] -= 1
-        self.free -= 1
-        slot = self._handed_out[place]
-        self.owner[slot] = page
-        return slot
 
-    def release(self, slot: int) -> None:
-        """Take `slot` back."""
-        self.owner[slot] = FREE
-        self.free += 1
+    def _released(self, slot: int) -> None:
         place = self._place[slot]
         self._used_places[place] = 0
         cluster = place // CLUSTER_SLOTS
@@ -94,13 +64,14 @@ class SwapSlots:
         elif free == 1:
             self._gapped_clusters.append(cluster)
 
-    def _find(self) -> int:
-        """Return the next free place, from another cluster if the current one has none left ahead."""
+    def _find(self, page: int) -> int:
+        """Return the slot of the next free place, from another cluster if the current one has none left ahead."""
         while True:
             stop = min((self._current + 1) * CLUSTER_SLOTS, self.total + 1)
             place = self._used_places.find(0, self._position, stop) if self._current >= 0 else -1
             if place >= 0:
-                return place
+                self._position = place + 1
+                return self._handed_out[place]
             self._leave_current()
             self._current = self._next_cluster()
             self._position = self._current * CLUSTER_SLOTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -18,6 +19,19 @@ MOST_PAGES: Final = 1 << 18
 MOST_STEPS: Final = 10_000
 MOST_REGIONS: Final = 64
 MOST_THREADS: Final = 64
+MOST_PAGE_CLUSTER: Final = 31
+"""``page_cluster_max`` in mm/swap.c."""
+
+
+class Mode(enum.Enum):
+    """What the swap is on, and so how the kernel reads ahead."""
+
+    VMA = "vma"
+    """A disk that does not turn: neighbours in virtual memory."""
+    CLUSTER = "cluster"
+    """A disk that turns: neighbours on the device."""
+    ZRAM = "zram"
+    """Compressed memory, which is read synchronously: no neighbours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +50,8 @@ class RegionPlan:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=64)
-    pages: int = Field(ge=1, le=MOST_PAGES)
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    pages: Annotated[int, Field(ge=1, le=MOST_PAGES)]
     content: Content = Content.NOISE
 
 
@@ -88,6 +102,10 @@ class Program:
         Its memory.
     steps : tuple of Step
         What is done, in this order, each step by the thread that it names.
+    modes : tuple of Mode
+        Where it shows what it is to show: a default for who runs it.
+    page_clusters : tuple of int
+        With which ``vm.page-cluster``: likewise.
 
     Raises
     ------
@@ -95,10 +113,12 @@ class Program:
         A step names no region, reaches past its region, uses memory that it has unmapped, or expects an unknown error.
     """
 
-    title: str = Field(min_length=1)
+    title: Annotated[str, Field(min_length=1)]
     about: str = ""
     regions: Annotated[tuple[RegionPlan, ...], Field(min_length=1, max_length=MOST_REGIONS)]
     steps: Annotated[tuple[AnyStep, ...], Field(min_length=1, max_length=MOST_STEPS)]
+    modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = (Mode.VMA, Mode.CLUSTER)
+    page_clusters: Annotated[tuple[Annotated[int, Field(ge=0, le=MOST_PAGE_CLUSTER)], ...], Field(min_length=1)] = (3,)
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -124,9 +144,8 @@ class Program:
 
     def after(self, prelude: Program) -> Program:
         """Return a program that does `prelude` first, on memory of its own, which stays mapped."""
-        return Program(
-            title=self.title,
-            about=self.about,
+        return dataclasses.replace(
+            self,
             regions=(*_named(prelude), *_named(self)),
             steps=(*_renamed(prelude), *_renamed(self)),
         )

@@ -12,6 +12,7 @@ what is not its to decide: where the real one puts a page, and which pages a CPU
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import gc
 import queue
@@ -85,6 +86,16 @@ class Observation:
     errno: str
     time_ns: int
     evicted: tuple[Round, ...] = ()
+
+    def without(self, pages: int) -> Observation:
+        """Return it without what it says of the first `pages` pages."""
+        return dataclasses.replace(
+            self,
+            in_core=self.in_core[pages:],
+            present=self.present[pages:],
+            swapped=self.swapped[pages:],
+            slots=self.slots[pages:],
+        )
 
 
 Recording = tuple[Observation, ...]

@@ -122,7 +122,7 @@ class Step(abc.ABC):
     agreement: ClassVar[Agreement] = Agreement.EXACT
 
     region: str = ""
-    thread: str = Field(default="main", min_length=1, max_length=64)
+    thread: Annotated[str, Field(min_length=1, max_length=64)] = "main"
     errno: str = ""
     settle: bool = True
 
@@ -212,7 +212,7 @@ class TouchStride(_Touching):
     """Read every `stride`-th page, ascending, from the span's first on."""
 
     do: Literal["touch-stride"] = "touch-stride"
-    stride: int = Field(ge=1)
+    stride: Annotated[int, Field(ge=1)]
 
     def order(self, span: Span) -> Sequence[int]:
         """See :meth:`_Touching.order`."""
@@ -224,8 +224,8 @@ class TouchRandom(_Touching):
     """Read `count` pages, no page twice, drawn by `seed`; the whole span shuffled if there is no `count`."""
 
     do: Literal["touch-random"] = "touch-random"
-    seed: int = Field(ge=0)
-    count: int | None = Field(default=None, ge=1)
+    seed: Annotated[int, Field(ge=0)]
+    count: Annotated[int | None, Field(ge=1)] = None
     agreement: ClassVar[Agreement] = Agreement.RANDOM
 
     def order(self, span: Span) -> Sequence[int]:
@@ -250,7 +250,7 @@ class Wait(_SpanStep):
     """Wait until every written page is in RAM, as mincore says."""
 
     do: Literal["wait"] = "wait"
-    timeout_ms: int = Field(default=WAIT_TIMEOUT_MS, ge=1, le=LONGEST_SLEEP_MS)
+    timeout_ms: Annotated[int, Field(ge=1, le=LONGEST_SLEEP_MS)] = WAIT_TIMEOUT_MS
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""
@@ -316,7 +316,7 @@ class Evict(_SpanStep):
     """
 
     do: Literal["evict"] = "evict"
-    shuffle_seed: int | None = Field(default=None, ge=0)
+    shuffle_seed: Annotated[int | None, Field(ge=0)] = None
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""
@@ -341,7 +341,7 @@ class Sleep(Step):
     """Let time pass."""
 
     do: Literal["sleep"] = "sleep"
-    ms: int = Field(ge=1, le=LONGEST_SLEEP_MS)
+    ms: Annotated[int, Field(ge=1, le=LONGEST_SLEEP_MS)]
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,6 +102,56 @@ def simulate(program: Program, setting: Setting, swap_bytes: int) -> Run:
     return Run(None, simulated, [], list(surprises(program, simulated)))
 
 
-def verdict(runs: Sequence[Run]) -> bool:
-    """Return whether the kernels agree: in more than half of all runs, since anyone may disturb a single one."""
-    return 2 * sum(run.agrees for run in runs) > len(runs)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All runs of one program in one setting.
+
+    Attributes
+    ----------
+    name : str
+        What the program is called: its file's name.
+    program : Program
+        The program.
+    setting : Setting
+        The machine.
+    runs : tuple of Run
+        One at least.
+    """
+
+    name: str
+    program: Program
+    setting: Setting
+    runs: tuple[Run, ...]
+
+    @property
+    def agreeing(self) -> int:
+        """In how many runs nothing differs."""
+        return sum(run.agrees for run in self.runs)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing differs in most runs: the machine's counters count what others do as well."""
+        return 2 * self.agreeing > len(self.runs)
+
+    @property
+    def shown(self) -> Run:
+        """The first run that is like most."""
+        return next(run for run in self.runs if run.agrees is self.agrees)
+
+    def differences(self) -> list[str]:
+        """Return what differs in any run, for people: run, step, figure, and what both kernels say."""
+        return [
+            *(
+                f"run {number}, step {index + 1} ({step.do}): {each.column} measured {each.measured}, simulated "
+                f"{each.simulated}{' (a matter of time)' if each.verdict is Verdict.TIMING else ''}"
+                for number, run in enumerate(self.runs, 1)
+                for index, (step, compared) in enumerate(zip(self.program.steps, run.comparisons, strict=False))
+                for each in compared
+                if each.verdict is not Verdict.AGREE
+            ),
+            *(
+                f"run {number}, step {index + 1} ({self.program.steps[index].do}) {what}"
+                for number, run in enumerate(self.runs, 1)
+                for index, what in run.surprises
+            ),
+        ]

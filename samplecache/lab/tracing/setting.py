@@ -76,7 +76,7 @@ class Setting:
         if self.state is State.BOOT:
             steps += (Touch(span=SEQUEL),)
         scratch = RegionPlan(name="scratch", pages=SCRATCH_PAGES)
-        # Its slots are free again before the program gets its own, so that none of them lies in a window of the program's.
+        # Its slots are free again before the program gets its own: none of them lies in a window of the program's.
         return Program(title="prelude", regions=(scratch,), steps=(*steps, Unmap()))
 
     def whole(self, program: Program) -> Program:

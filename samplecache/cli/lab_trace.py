@@ -74,18 +74,18 @@ def trace(
         Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Write a page with all figures to this file.")
     ] = None,
 ) -> None:
-    """Run programs of paging operations on the running kernel and on the simulated one, and compare them step by step.
+    """Run programs of paging operations on the running kernel and on the simulated one, and compare step by step.
 
-    Needs root, since it makes swap; without, it runs on the simulated kernel only. Whatever it sets up is put back. Ends
-    with code 1 if the kernels disagree.
+    Needs root, since it makes swap; without, it runs on the simulated kernel only. Whatever it sets up is put back.
+    Ends with code 1 if the kernels disagree.
     """
     from samplecache.cli.document import print_json
     from samplecache.lab.tracing.documents import json_document
-    from samplecache.lab.tracing.reading import library, load
+    from samplecache.lab.tracing.reading import library, named
 
     if all_modes and (modes or page_clusters):
         raise typer.BadParameter("--all-modes stands for every --mode and --page-cluster; leave them out")
-    programs = {Path(name).stem if name.endswith(".toml") else name: load(name) for name in names or library()}
+    programs = dict(named(name) for name in names or library())
     why_simulated = _why_simulated(simulated_only)
     if markdown is not None and why_simulated:
         raise NotPermittedError(

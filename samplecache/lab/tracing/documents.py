@@ -11,7 +11,7 @@ from samplecache.lab.tracing.comparing import COLUMNS
 from samplecache.lab.tracing.program import Mode
 from samplecache.lab.tracing.running import Observation, Recording
 from samplecache.lab.tracing.setting import State
-from samplecache.lab.tracing.steps import Evict, Step
+from samplecache.lab.tracing.steps import AnyStep, Evict
 
 MEASURED: Final = "MEASURED"
 SIMULATED: Final = "SIMULATED"
@@ -47,7 +47,7 @@ def json_document(outcomes: Iterable[Outcome], kernel_release: str, why_simulate
     }
 
 
-def _steps(steps: Sequence[Step], recording: Recording) -> list[dict[str, Any]]:
+def _steps(steps: Sequence[AnyStep], recording: Recording) -> list[dict[str, Any]]:
     return [
         {"thread": step.thread, "do": step.do, **figures(observation), "time_ns": observation.time_ns}
         for step, observation in zip(steps, recording, strict=True)
@@ -69,7 +69,7 @@ class Totals:
     swap_ra: int
 
     @classmethod
-    def of(cls, steps: Sequence[Step], recording: Recording) -> Totals:
+    def of(cls, steps: Sequence[AnyStep], recording: Recording) -> Totals:
         """Return what all steps but the evictions did."""
         own = [seen for step, seen in zip(steps, recording, strict=True) if not isinstance(step, Evict)]
         return cls(
@@ -108,12 +108,12 @@ def markdown(outcomes: Sequence[Outcome], *, command: str, kernel_release: str, 
         "",
         f"Written by `{command}` on Linux {kernel_release}; the swap file lay on {disk}.",
         "",
-        "Each trace ran on the running kernel (a fresh swap area, `vm.page-cluster` as in the heading, whether the disk",
-        "turns set before `swapon`, all put back afterwards) and then on the simulated one, which was told what is not",
-        "its to decide: the swap slot that each page got, and the calls that each eviction took. All else is its own:",
-        "which faults are major, what readahead reads, what is left where. Before a trace in cluster mode a prelude",
-        "of faults brings the readahead state, which all processes share, to a known value: *scattered* (no hits, a",
-        "window of one page) or *boot* (hits enough for a full window).",
+        "Each trace ran on the running kernel (a fresh swap area, `vm.page-cluster` as in the heading, whether the",
+        "disk turns set before `swapon`, all put back afterwards) and then on the simulated one, which was told what",
+        "is not its to decide: the swap slot that each page got, and the calls that each eviction took. All else is",
+        "its own: which faults are major, what readahead reads, what is left where. Before a trace in cluster mode a",
+        "prelude of faults brings the readahead state, which all processes share, to a known value: *scattered* (no",
+        "hits, a window of one page) or *boot* (hits enough for a full window).",
         "",
         "Compared after every step, once all I/O was over: major and minor faults of the step's thread; the machine's",
         "pgmajfault, pswpin, pswpout, swap_ra, swap_ra_hit, swpin_zero, swpout_zero; mincore and the pagemap bits of",
@@ -123,8 +123,8 @@ def markdown(outcomes: Sequence[Outcome], *, command: str, kernel_release: str, 
         f"**{sum(outcome.agrees for outcome in outcomes)} of {len(outcomes)} outcomes agree** (nothing differs in more "
         f"than half of their runs), {sum(outcome.agreeing for outcome in outcomes)} of {runs} single runs.",
         "",
-        "Figures are MEASURED ones, major/minor/pswpin/swap_ra of all steps but the evictions, of the first run that is",
-        "like most; behind them in how many runs the SIMULATED kernel agreed in every column of every step.",
+        "Figures are MEASURED ones, major/minor/pswpin/swap_ra of all steps but the evictions, of the first run that",
+        "is like most; behind them in how many runs the SIMULATED kernel agreed in every column of every step.",
     ]
     for mode in Mode:
         for state in State if mode is Mode.CLUSTER else (State.SCATTERED,):

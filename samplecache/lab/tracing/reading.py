@@ -37,7 +37,17 @@ def library() -> list[str]:
 
 
 def load(name: str) -> Program:
-    """Return the program called `name`: one of :func:`library`, or the start of just one of those names; or a file.
+    """Return the program called `name`; see :func:`named`."""
+    return named(name)[1]
+
+
+def named(name: str) -> tuple[str, Program]:
+    """Return the full name of a program, and the program.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`library`, its number, or the start of just one of those names; or the path of a file.
 
     Raises
     ------
@@ -47,20 +57,20 @@ def load(name: str) -> Program:
         The file is no program; the message begins with its name and the line.
     """
     if name.endswith(SUFFIX) or "/" in name:
-        return read(Path(name))
-    found = [known for known in library() if known == name] or [
-        known for known in library() if known.split("-")[0].lstrip("0") == name.lstrip("0") or known.startswith(name)
+        return Path(name).stem, read(Path(name))
+    found = [known for known in library() if name.zfill(2) == known.partition("-")[0]] or [
+        known for known in library() if known.startswith(name)
     ]
     if len(found) != 1:
         raise NotFoundError(
             f"{len(found) or 'No'} traces are called {name!r}",
             remedy=f"Name a file ending in {SUFFIX}, or one of {', '.join(found or library())}",
         )
-    return parse((_folder() / f"{found[0]}{SUFFIX}").read_text(encoding="utf-8"), found[0])
+    return found[0], parse((_folder() / f"{found[0]}{SUFFIX}").read_text(encoding="utf-8"), found[0])
 
 
 def read(path: Path) -> Program:
-    """Return the program in the file at `path`; see :func:`load`."""
+    """Return the program in the file at `path`; see :func:`named`."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from samplecache.clock import Clock, MonotonicClock
+from samplecache.clock import NS_PER_MS, Clock, MonotonicClock
 from samplecache.errors import (
     InvalidSpanError,
     LockLimitError,
@@ -30,12 +30,12 @@ from samplecache.errors import (
 )
 from samplecache.kernel import procfs
 from samplecache.kernel.eviction import evict
+from samplecache.kernel.inspection import InspectedKernel
 from samplecache.kernel.linux_region import LinuxRegion
 from samplecache.kernel.port import (
     Advice,
     Capabilities,
     FaultCounts,
-    Kernel,
     Region,
     Residency,
     Span,
@@ -61,6 +61,7 @@ PAGEMAP_MAPPED_ONCE = np.uint64(1 << 63 | 1 << 56)
 """Present, and mapped by nobody else; pages that were read but never written share the zero page."""
 
 AGAIN_TRIES = 3
+SETTLE_POLL_NS = NS_PER_MS // 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -95,7 +96,7 @@ def _call(function: Callable[..., int], *arguments: int) -> int:
     return result
 
 
-class LinuxKernel(Kernel):
+class LinuxKernel(InspectedKernel):
     """The port over the running kernel, for the calling process's own memory. Every method is thread-safe.
 
     Parameters
@@ -157,7 +158,8 @@ class LinuxKernel(Kernel):
         """See :meth:`Kernel.unmap`. Waits until no other thread is inside a call on the region."""
         own = _own(region)
         own.retire()
-        _call(_munmap, *own.reserved)
+        for address, length_bytes in own.mappings:
+            _call(_munmap, address, length_bytes)
 
     def write(self, region: Region, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
         """See :meth:`Kernel.write`."""
@@ -195,11 +197,23 @@ class LinuxKernel(Kernel):
         """See :meth:`Kernel.advise`."""
         own = _own(region)
         with self._pages(own, span) as address:
-            if advice is not Advice.WILLNEED and own.locked[span.start : span.stop].any():
-                raise NotPermittedError(
-                    f"Locked pages cannot be advised {advice.name}", remedy="Unlock them first", advice=advice.value
-                )
+            locked = own.locked[span.start : span.stop]
+            if advice is not Advice.WILLNEED and locked.any():
+                # Asked of a locked page only: of all, the kernel would push out those before it first.
+                first = span.start + int(locked.argmax())
+                self._refuse_locked(address + (first - span.start) * self.page_bytes, advice)
             self._advise(address, span, _ADVICE[advice])
+
+    def _refuse_locked(self, address: int, advice: Advice) -> None:
+        try:
+            _call(_madvise, address, self.page_bytes, _ADVICE[advice])
+        except OSError as error:
+            raise NotPermittedError(
+                f"Locked pages cannot be advised {advice.name}",
+                remedy="Unlock them first",
+                advice=advice.value,
+                errno=_errno_name(error),
+            ) from error
 
     def _advise(self, address: int, span: Span, advice: int) -> None:
         try:
@@ -210,6 +224,7 @@ class LinuxKernel(Kernel):
                     f"This kernel does not know madvise({advice}) of anonymous memory",
                     remedy="Use Linux 5.4 or later",
                     advice=advice,
+                    errno=_errno_name(error),
                 ) from error
             raise _unavailable("madvise", error) from error
 
@@ -249,7 +264,9 @@ class LinuxKernel(Kernel):
         limit_bytes, asked_bytes = procfs.lock_limit_bytes(), pages * self.page_bytes
         remedy = "Raise RLIMIT_MEMLOCK (ulimit -l, or LimitMEMLOCK= of the unit), or grant CAP_IPC_LOCK"
         if error.errno == errno.EPERM:
-            return NotPermittedError("RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy)
+            return NotPermittedError(
+                "RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy, errno=_errno_name(error)
+            )
         held_bytes = procfs.locked_bytes()
         if limit_bytes is not None and held_bytes + asked_bytes > limit_bytes:
             return LockLimitError(
@@ -258,6 +275,7 @@ class LinuxKernel(Kernel):
                 asked_bytes=asked_bytes,
                 held_bytes=held_bytes,
                 limit_bytes=limit_bytes,
+                errno=_errno_name(error),
             )
         return _unavailable("mlock", error)
 
@@ -348,6 +366,57 @@ class LinuxKernel(Kernel):
         """See :meth:`Kernel.swap_counts`."""
         return procfs.swap_counts()
 
+    # --- inspection ---
+
+    def punch(self, region: Region, span: Span) -> None:
+        """See :meth:`InspectedKernel.punch`."""
+        own = _own(region)
+        with self._pages(own, span) as address, own.locking:
+            _call(_munmap, address, len(span) * self.page_bytes)
+            own.punch(span)
+
+    def mincore(self, region: Region, span: Span) -> bytes:
+        """See :meth:`InspectedKernel.mincore`."""
+        own = _own(region)
+        with self._pages(own, span) as address:
+            found = np.zeros(len(span), np.uint8)
+            for piece in own.pieces(span):
+                first = piece.start - span.start
+                found[first : first + len(piece)] = self._in_core(address + first * self.page_bytes, piece)
+            return found.tobytes()
+
+    def page_entries(self, region: Region, span: Span) -> npt.NDArray[np.uint64]:
+        """See :meth:`InspectedKernel.page_entries`."""
+        own = _own(region)
+        with self._pages(own, span) as address:
+            found = np.zeros(len(span), np.uint64)
+            for piece in own.pieces(span):
+                first = piece.start - span.start
+                entries = self._page_entries(address + first * self.page_bytes, piece)
+                if entries is None:
+                    raise NotPermittedError("/proc/self/pagemap cannot be read", remedy="Mount /proc, and run as root")
+                found[first : first + len(piece)] = entries
+            return found
+
+    def locked_bytes(self) -> int:
+        """See :meth:`InspectedKernel.locked_bytes`."""
+        return procfs.locked_bytes()
+
+    def settle(self, region: Region, timeout_ns: int) -> None:
+        """See :meth:`InspectedKernel.settle`. Asks the disks under the swap areas; other users of theirs count too."""
+        disks = {disk for area in procfs.swap_areas() if (disk := procfs.disk_under(area.path)) is not None}
+        deadline_ns = self._clock.now_ns() + timeout_ns
+        for disk in disks:
+            while disk.in_flight:
+                now_ns = self._clock.now_ns()
+                if now_ns >= deadline_ns:
+                    raise UnavailableError(
+                        f"The disk {disk.name} under the swap is never at rest", remedy="Give it less other work"
+                    )
+                self._clock.sleep_until(now_ns + SETTLE_POLL_NS)
+        with _own(region):
+            _drain_lru_batches(_own(region))
+
     def probe(self) -> Capabilities:
         """See :meth:`Kernel.probe`. Evicts a few pages and reads them back: takes up to a few seconds."""
         return probe_linux(self)
@@ -420,5 +489,9 @@ def _unavailable(call: str, error: OSError) -> UnavailableError:
     return UnavailableError(
         f"{call} failed: {error.strerror}",
         remedy="Free memory, or raise vm.max_map_count if the process has very many mappings, and try again",
-        errno=errno.errorcode.get(error.errno or 0, "?"),
+        errno=_errno_name(error),
     )
+
+
+def _errno_name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "?")

@@ -129,13 +129,18 @@ class FaultCounts:
 
 @dataclass(frozen=True, slots=True)
 class SwapCounts:
-    """Swap traffic of the whole machine since it began, in pages; the names are those of ``/proc/vmstat``."""
+    """Swap traffic of the whole machine since it began, in pages; the names are those of ``/proc/vmstat``.
+
+    Kernels before 6.13 do not count pages of zeros (`swpin_zero`, `swpout_zero`).
+    """
 
     pswpin: int = 0
     pswpout: int = 0
     pgmajfault: int = 0
     swap_ra: int = 0
     swap_ra_hit: int = 0
+    swpin_zero: int = 0
+    swpout_zero: int = 0
 
     def __sub__(self, earlier: SwapCounts) -> SwapCounts:
         return SwapCounts(
@@ -144,6 +149,8 @@ class SwapCounts:
             self.pgmajfault - earlier.pgmajfault,
             self.swap_ra - earlier.swap_ra,
             self.swap_ra_hit - earlier.swap_ra_hit,
+            self.swpin_zero - earlier.swpin_zero,
+            self.swpout_zero - earlier.swpout_zero,
         )
 
 

@@ -65,6 +65,14 @@ class Disk:
         """Whether the kernel takes it for a turning disk, and so reads clusters of slots ahead."""
         return self.rotational_file.read_text().strip() == "1"
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests it has that are not over, those still in the scheduler too (Documentation/block/stat.rst).
+
+        The file ``inflight`` beside it leaves out those that the driver has not got yet.
+        """
+        return int((SYS / "block" / self.name / "stat").read_text().split()[8])
+
 
 def swap_areas() -> list[SwapArea]:
     """Return the swap areas in use."""

@@ -6,17 +6,20 @@ import mmap
 import os
 import select
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Final, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from samplecache.clock import Clock
-from samplecache.errors import InvalidSpanError, MappingError
+from samplecache.errors import InvalidSpanError, MappingError, UnavailableError
+from samplecache.kernel.inspection import ENTRY_EXCLUSIVE, ENTRY_PRESENT, ENTRY_SWAPPED, SLOT_SHIFT, InspectedKernel
 from samplecache.kernel.port import (
     Advice,
     Capabilities,
     Capability,
     FaultCounts,
-    Kernel,
     Operation,
     Region,
     Residency,
@@ -26,7 +29,7 @@ from samplecache.kernel.port import (
 )
 from samplecache.simulation.machine import Machine
 from samplecache.simulation.options import SimulationOptions, WillneedMode
-from samplecache.simulation.pages import CACHED, LOCKED, NONE, PRESENT, READING, STATE, SimulatedRegion
+from samplecache.simulation.pages import CACHED, LOCKED, NONE, PRESENT, READING, STATE, SWAP_ENTRY, SimulatedRegion
 
 _T = TypeVar("_T")
 
@@ -42,6 +45,7 @@ def _tier(flags: int) -> Tier:
 
 _TIERS: Final = bytes(_tier(flags) for flags in range(256))
 """The tier of a page by its flags."""
+_IN_CORE: Final = bytes(_TIERS[flags] >= Tier.SWAP_CACHE for flags in range(256))
 _NOT_SWAPPED: Final = bytes(flags for flags in range(256) if _TIERS[flags] != Tier.SWAPPED)
 
 
@@ -59,7 +63,7 @@ class _Region(Region):
         self.contents = mmap.mmap(-1, model.pages * page_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
-class SimulatedKernel(Kernel):
+class SimulatedKernel(InspectedKernel):
     """The port over a simulated machine. Every method is thread-safe; threads sleep on `clock` without a lock held.
 
     With a :class:`~samplecache.clock.MonotonicClock` it serves real threads at the speed of the simulated device; with
@@ -242,7 +246,54 @@ class SimulatedKernel(Kernel):
                 pgmajfault=counters.pgmajfault,
                 swap_ra=counters.swap_ra,
                 swap_ra_hit=counters.swap_ra_hit,
+                swpin_zero=counters.swpin_zero,
+                swpout_zero=counters.swpout_zero,
             )
+
+    # --- inspection ---
+
+    def punch(self, region: Region, span: Span) -> None:
+        """See :meth:`InspectedKernel.punch`."""
+        model = self._checked(region, span)
+        with self._lock:
+            self.machine.punch(model, span.start, span.stop)
+
+    def mincore(self, region: Region, span: Span) -> bytes:
+        """See :meth:`InspectedKernel.mincore`."""
+        model = self._checked(region, span)
+        with self._lock:
+            return self.machine.page_flags(model, span.start, span.stop).translate(_IN_CORE)
+
+    def page_entries(self, region: Region, span: Span) -> npt.NDArray[np.uint64]:
+        """See :meth:`InspectedKernel.page_entries`. Mapped pages have no frame number."""
+        model = self._checked(region, span)
+        with self._lock:
+            flags = np.frombuffer(self.machine.page_flags(model, span.start, span.stop), np.uint8)
+            slots = np.array(self.machine.page_slots(model, span.start, span.stop), np.uint64)
+        entries = np.zeros(len(span), np.uint64)
+        swapped, present = (flags & SWAP_ENTRY) != 0, (flags & STATE) == PRESENT
+        entries[swapped] = np.uint64(ENTRY_SWAPPED) | slots[swapped] << np.uint64(SLOT_SHIFT)
+        entries[present] = np.uint64(ENTRY_PRESENT | ENTRY_EXCLUSIVE)
+        return entries
+
+    def locked_bytes(self) -> int:
+        """See :meth:`InspectedKernel.locked_bytes`."""
+        with self._lock:
+            return self.machine.locked_pages * self.page_bytes
+
+    def settle(self, region: Region, timeout_ns: int) -> None:
+        """See :meth:`InspectedKernel.settle`."""
+        with self._lock:
+            idle_ns = self.machine.idle_ns
+        if idle_ns > self._clock.now_ns() + timeout_ns:
+            raise UnavailableError("The simulated device has more to do than that", remedy="Wait longer")
+        self._clock.sleep_until(idle_ns)
+
+    def plan_slots(self, region: Region, slots: Sequence[int]) -> None:
+        """Have the pages of `region` get these swap slots when they are next given one; 0 leaves it to the area."""
+        model = self._checked(region, region.span)
+        with self._lock:
+            self.machine.plan_slots(model, 0, slots)
 
     def probe(self) -> Capabilities:
         """See :meth:`Kernel.probe`. Answers from the options; maps nothing."""

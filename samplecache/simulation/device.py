@@ -193,6 +193,11 @@ class Device:
         """Requests in the queue; those that are complete count until :meth:`ready_ns` is asked."""
         return len(self._in_flight)
 
+    @property
+    def idle_ns(self) -> int:
+        """When the last of the requests submitted so far is complete."""
+        return max(self._in_flight, default=0)
+
     def ready_ns(self, now_ns: int) -> int:
         """Return when the queue takes another request: `now_ns`, or the end of the first that is in flight."""
         in_flight = self._in_flight

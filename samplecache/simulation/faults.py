@@ -101,7 +101,9 @@ class FaultHandler:
                     break
             elif state == NONE:
                 if table.content[page] == HOLE:
-                    raise UnmappedError(f"Page {page - region.base} is not mapped", remedy="Stay inside what is mapped")
+                    raise UnmappedError(
+                        f"Page {page - region.base} is not mapped", remedy="Stay inside what is mapped", errno="ENOMEM"
+                    )
                 if not write and self._rules.shared_zero_page:
                     table.flags[page] |= PRESENT
                     table.content[page] = SHARED_ZERO

@@ -39,7 +39,7 @@ class Locks:
         if limit_pages is None:
             return
         if options.lock_limit_bytes == 0:
-            raise NotPermittedError("RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy)
+            raise NotPermittedError("RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy, errno="EPERM")
         if self.pages + pages > limit_pages:
             raise LockLimitError(
                 f"{pages} more pages cannot be locked: the process holds {self.pages} of {limit_pages}",
@@ -47,6 +47,7 @@ class Locks:
                 asked_pages=pages,
                 held_pages=self.pages,
                 limit_pages=limit_pages,
+                errno="ENOMEM",
             )
 
     def mark(self, pages: Iterable[int]) -> None:

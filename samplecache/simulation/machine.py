@@ -234,8 +234,7 @@ class Machine:
         wanted = pages if region.file else willneed_pages(self._memory, pages)
         yield from self._faults.read_ahead(own, wanted, -1)
         yield from self._memory.sleep(own)
-        if HOLE in self._table.content[pages.start : pages.stop]:
-            raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped")
+        self._check_holes(pages)
 
     def cold(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> None:
         """MADV_COLD: make mapped pages the next victims. Does not fault.
@@ -244,6 +243,8 @@ class Machine:
         ------
         NotPermittedError
             A page is locked, or this machine's kernel does not know the advice.
+        UnmappedError
+            There is a hole; the rest is done.
         """
         self._check_knows("MADV_COLD")
         pages, table = self._unlocked(region, start, stop), self._table
@@ -252,6 +253,7 @@ class Machine:
                 table.flags[page] &= ~ACCESSED
                 table.remove(page)
                 table.append(page)
+        self._check_holes(pages)
 
     def pageout(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
         """MADV_PAGEOUT: start to write mapped pages, in their order. Sleeps while the queue is full.
@@ -262,11 +264,14 @@ class Machine:
         ------
         NotPermittedError
             A page is locked, or this machine's kernel does not know the advice.
+        UnmappedError
+            There is a hole; the rest is done.
         """
         self._check_knows("MADV_PAGEOUT")
-        own = self._thread(thread)
-        yield from self._push_out(own, region, self._unlocked(region, start, stop), NEVER_NS)
+        own, pages = self._thread(thread), self._unlocked(region, start, stop)
+        yield from self._push_out(own, region, pages, NEVER_NS)
         yield from self._memory.sleep(own)
+        self._check_holes(pages)
 
     def _push_out(self, thread: SimulatedThread, region: SimulatedRegion, pages: range, deadline_ns: int) -> Steps:
         memory = self._memory
@@ -345,8 +350,7 @@ class Machine:
         refuse_file(region, "locked")
         own, table = self._thread(thread), self._table
         pages = self._pages(region, start, stop)
-        if HOLE in table.content[pages.start : pages.stop]:
-            raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped")
+        self._check_holes(pages)
         fresh = [page for page in pages if not table.flags[page] & LOCKED]
         self._locks.check_limit(len(fresh))
         self._locks.mark(fresh)
@@ -362,8 +366,17 @@ class Machine:
         yield from self._memory.sleep(own)
 
     def unlock(self, region: SimulatedRegion, start: int, stop: int) -> None:
-        """Undo any number of locks. Does not fault."""
-        self._locks.unmark(self._pages(region, start, stop))
+        """Undo any number of locks. Does not fault.
+
+        Raises
+        ------
+        UnmappedError
+            There is a hole; what lies before it is unlocked.
+        """
+        pages = self._pages(region, start, stop)
+        hole = self._table.content.find(HOLE, pages.start, pages.stop)
+        self._locks.unmark(pages if hole < 0 else range(pages.start, hole))
+        self._check_holes(pages)
 
     # --- observing ---
 
@@ -428,6 +441,11 @@ class Machine:
         return self._memory.slots.free
 
     @property
+    def idle_ns(self) -> int:
+        """When all I/O that was submitted is over; a time that has passed if it is."""
+        return self._memory.device.idle_ns
+
+    @property
     def device_requests(self) -> int:
         """Requests that the swap device was sent."""
         return self._memory.device.requests
@@ -459,5 +477,9 @@ class Machine:
     def _unlocked(self, region: SimulatedRegion, start: int, stop: int) -> range:
         pages = self._pages(region, start, stop)
         if self._table.flags[pages.start : pages.stop].translate(None, UNLOCKED_FLAGS):
-            raise NotPermittedError("Locked pages cannot be paged out (EINVAL)", remedy="Unlock them first")
+            raise NotPermittedError("Locked pages cannot be paged out", remedy="Unlock them first", errno="EINVAL")
         return pages
+
+    def _check_holes(self, pages: range) -> None:
+        if HOLE in self._table.content[pages.start : pages.stop]:
+            raise UnmappedError("A part of the span is not mapped", remedy="Stay inside what is mapped", errno="ENOMEM")

@@ -28,6 +28,7 @@ def willneed_pages(memory: Memory, pages: range) -> Iterable[int]:
             "This kernel does not know MADV_WILLNEED of anonymous memory (EBADF)",
             remedy="Use Linux 3.9 or later",
             advice="willneed",
+            errno="EBADF",
         )
     if mode is WillneedMode.PATCH_2008:
         return _walk(memory, pages[: _sane_readahead_pages(memory, len(pages))])

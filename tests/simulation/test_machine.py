@@ -235,7 +235,7 @@ class TestLocks:
         process.run(process.machine.lock(THREAD, region, 1, 3))
         with pytest.raises(LockLimitError) as caught:
             process.run(process.machine.lock(THREAD, region, 3, 5))
-        assert caught.value.details == {"asked_pages": "1", "held_pages": "4", "limit_pages": "4"}
+        assert caught.value.details == {"asked_pages": "1", "held_pages": "4", "limit_pages": "4", "errno": "ENOMEM"}
         assert process.machine.locked_pages == 4
         process.machine.unlock(region, 0, 2)
         process.run(process.machine.lock(THREAD, region, 3, 5))

@@ -1,0 +1,155 @@
+"""Outcomes of traces as documents: JSON objects, and a page for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from samplecache.lab.tracing.bench import Outcome
+from samplecache.lab.tracing.comparing import COLUMNS
+from samplecache.lab.tracing.program import Mode
+from samplecache.lab.tracing.running import Observation, Recording
+from samplecache.lab.tracing.setting import State
+from samplecache.lab.tracing.steps import AnyStep, Evict
+
+MEASURED: Final = "MEASURED"
+SIMULATED: Final = "SIMULATED"
+
+
+def json_document(outcomes: Iterable[Outcome], kernel_release: str, why_simulated: str) -> dict[str, Any]:
+    """Return outcomes as a JSON object."""
+    return {
+        "kernel": kernel_release,
+        "why_simulated_only": why_simulated or None,
+        "traces": [
+            {
+                "name": outcome.name,
+                "title": outcome.program.title,
+                "mode": outcome.setting.mode.value,
+                "page_cluster": outcome.setting.page_cluster,
+                "state": outcome.setting.state.value,
+                "agrees": outcome.agrees,
+                "runs": [
+                    {
+                        "agrees": run.agrees,
+                        "foreign_slots": run.foreign_slots,
+                        "measured": run.measured and _steps(outcome.program.steps, run.measured),
+                        "simulated": _steps(outcome.program.steps, run.simulated),
+                        "verdicts": [{each.column: each.verdict.value for each in step} for step in run.comparisons],
+                        "surprises": [{"step": index, "what": what} for index, what in run.surprises],
+                    }
+                    for run in outcome.runs
+                ],
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _steps(steps: Sequence[AnyStep], recording: Recording) -> list[dict[str, Any]]:
+    return [
+        {"thread": step.thread, "do": step.do, **figures(observation), "time_ns": observation.time_ns}
+        for step, observation in zip(steps, recording, strict=True)
+    ]
+
+
+def figures(observation: Observation) -> dict[str, int | str]:
+    """Return the figures that steps are compared by, by their names."""
+    return {column.name: column.value(observation) for column in COLUMNS}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Totals:
+    """The columns of the published figures: all steps but evictions, together."""
+
+    major: int
+    minor: int
+    pswpin: int
+    swap_ra: int
+
+    @classmethod
+    def of(cls, steps: Sequence[AnyStep], recording: Recording) -> Totals:
+        """Return what all steps but the evictions did."""
+        own = [seen for step, seen in zip(steps, recording, strict=True) if not isinstance(step, Evict)]
+        return cls(
+            sum(seen.faults.major for seen in own),
+            sum(seen.faults.minor for seen in own),
+            sum(seen.swap.pswpin for seen in own),
+            sum(seen.swap.swap_ra for seen in own),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.major}/{self.minor}/{self.pswpin}/{self.swap_ra}"
+
+
+_HEADINGS: Final = {
+    Mode.VMA: "VMA mode",
+    Mode.CLUSTER: "Cluster mode",
+    Mode.ZRAM: "zram",
+}
+
+
+def markdown(outcomes: Sequence[Outcome], *, command: str, kernel_release: str, disk: str) -> str:
+    """Return a page with the figures of every outcome, and how they were got.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Measured ones.
+    command : str
+        What gives such a page.
+    kernel_release, disk : str
+        The machine.
+    """
+    runs = sum(len(outcome.runs) for outcome in outcomes)
+    lines = [
+        "# Traces: the same program on both kernels",
+        "",
+        f"Written by `{command}` on Linux {kernel_release}; the swap file lay on {disk}.",
+        "",
+        "Each trace ran on the running kernel (a fresh swap area, `vm.page-cluster` as in the heading, whether the",
+        "disk turns set before `swapon`, all put back afterwards) and then on the simulated one, which was told what",
+        "is not its to decide: the swap slot that each page got, and the calls that each eviction took. All else is",
+        "its own: which faults are major, what readahead reads, what is left where. Before a trace in cluster mode a",
+        "prelude of faults brings the readahead state, which all processes share, to a known value: *scattered* (no",
+        "hits, a window of one page) or *boot* (hits enough for a full window).",
+        "",
+        "Compared after every step, once all I/O was over: major and minor faults of the step's thread; the machine's",
+        "pgmajfault, pswpin, pswpout, swap_ra, swap_ra_hit, swpin_zero, swpout_zero; mincore and the pagemap bits of",
+        "every page; swap slots; locked bytes; the error number. Ordered steps have to agree exactly, shuffled ones",
+        "within 2 %.",
+        "",
+        f"**{sum(outcome.agrees for outcome in outcomes)} of {len(outcomes)} outcomes agree** (nothing differs in more "
+        f"than half of their runs), {sum(outcome.agreeing for outcome in outcomes)} of {runs} single runs.",
+        "",
+        "Figures are MEASURED ones, major/minor/pswpin/swap_ra of all steps but the evictions, of the first run that",
+        "is like most; behind them in how many runs the SIMULATED kernel agreed in every column of every step.",
+    ]
+    for mode in Mode:
+        for state in State if mode is Mode.CLUSTER else (State.SCATTERED,):
+            part = [each for each in outcomes if (each.setting.mode, each.setting.state) == (mode, state)]
+            if part:
+                lines += ["", f"## {_HEADINGS[mode]}{f', {state.value}' if mode is Mode.CLUSTER else ''}", ""]
+                lines += _table(part)
+    differences = [
+        f"- {outcome.name}, {outcome.setting}: {what}" for outcome in outcomes for what in outcome.differences()
+    ]
+    lines += ["", "## Every single difference", ""]
+    lines += differences or ["None."]
+    return "\n".join(lines) + "\n"
+
+
+def _table(outcomes: Sequence[Outcome]) -> list[str]:
+    clusters = sorted({outcome.setting.page_cluster for outcome in outcomes})
+    cells = {(outcome.name, outcome.setting.page_cluster): _cell(outcome) for outcome in outcomes}
+    names = list(dict.fromkeys(outcome.name for outcome in outcomes))
+    rows = [f"| {name} | {' | '.join(cells.get((name, cluster), '') for cluster in clusters)} |" for name in names]
+    heading = " | ".join(f"page_cluster {cluster}" for cluster in clusters)
+    return [f"| trace | {heading} |", f"|---|{'---|' * len(clusters)}", *rows]
+
+
+def _cell(outcome: Outcome) -> str:
+    measured = outcome.shown.measured
+    total = Totals.of(outcome.program.steps, measured) if measured is not None else "-"
+    return f"{total} ({outcome.agreeing} of {len(outcome.runs)})"

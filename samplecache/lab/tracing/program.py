@@ -1,0 +1,211 @@
+"""A program: regions of memory, and steps that threads perform on them one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import ConfigDict, Field
+
+from samplecache.errors import InvalidError
+from samplecache.kernel.port import Span
+from samplecache.lab.tracing.steps import ERRNO_NAMES, AnyStep, Content, Evict, Step, TouchRandom, Unmap
+
+MOST_PAGES: Final = 1 << 18
+"""Of all regions together: 1 GiB with pages of 4 KiB."""
+MOST_STEPS: Final = 10_000
+MOST_REGIONS: Final = 64
+MOST_THREADS: Final = 64
+MOST_PAGE_CLUSTER: Final = 31
+"""``page_cluster_max`` in mm/swap.c."""
+
+
+class Mode(enum.Enum):
+    """What the swap is on, and so how the kernel reads ahead."""
+
+    VMA = "vma"
+    """A disk that does not turn: neighbours in virtual memory."""
+    CLUSTER = "cluster"
+    """A disk that turns: neighbours on the device."""
+    ZRAM = "zram"
+    """Compressed memory, which is read synchronously: no neighbours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionPlan:
+    """Memory that the program's first thread maps and fills before the first step.
+
+    Attributes
+    ----------
+    name : str
+        What steps call it.
+    pages : int
+        Its length, in pages.
+    content : Content
+        What it is filled with.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    pages: Annotated[int, Field(ge=1, le=MOST_PAGES)]
+    content: Content = Content.NOISE
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a program that makes no sense.
+
+    Attributes
+    ----------
+    where : tuple
+        The table, its index and the key: ``("step", 3, "span")``.
+    what, remedy : str
+        What is wrong and what to do about it.
+    """
+
+    where: tuple[str | int, ...]
+    what: str
+    remedy: str
+
+
+class ProgramError(InvalidError):
+    """A program contradicts itself.
+
+    Attributes
+    ----------
+    problem : Problem
+        What is wrong with it.
+    """
+
+    reason = "INVALID_PROGRAM"
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.what, remedy=problem.remedy)
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Regions and steps.
+
+    Attributes
+    ----------
+    title : str
+        What it is, in a few words.
+    about : str
+        What it shows.
+    regions : tuple of RegionPlan
+        Its memory.
+    steps : tuple of Step
+        What is done, in this order, each step by the thread that it names.
+    modes : tuple of Mode
+        Where it shows what it is to show: a default for who runs it.
+    page_clusters : tuple of int
+        With which ``vm.page-cluster``: likewise.
+
+    Raises
+    ------
+    ProgramError
+        A step names no region, reaches past its region, uses memory that it has unmapped, or expects an unknown error.
+    """
+
+    title: Annotated[str, Field(min_length=1)]
+    about: str = ""
+    regions: Annotated[tuple[RegionPlan, ...], Field(min_length=1, max_length=MOST_REGIONS)]
+    steps: Annotated[tuple[AnyStep, ...], Field(min_length=1, max_length=MOST_STEPS)]
+    modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = (Mode.VMA, Mode.CLUSTER)
+    page_clusters: Annotated[tuple[Annotated[int, Field(ge=0, le=MOST_PAGE_CLUSTER)], ...], Field(min_length=1)] = (3,)
+
+    def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise ProgramError(problem)
+
+    @property
+    def pages(self) -> int:
+        """Pages of all regions."""
+        return sum(region.pages for region in self.regions)
+
+    @property
+    def threads(self) -> list[str]:
+        """The names of its threads, in the order of first appearance."""
+        return list(dict.fromkeys(step.thread for step in self.steps))
+
+    def region_of(self, step: Step) -> RegionPlan:
+        """Return the region that `step` is about."""
+        return next(region for region in self.regions if step.region in (region.name, ""))
+
+    def span_of(self, step: Step) -> Span:
+        """Return the pages that `step` is about."""
+        return step.pages or Span(0, self.region_of(step).pages)
+
+    def after(self, prelude: Program) -> Program:
+        """Return a program that does `prelude` first, on memory of its own, which stays mapped."""
+        return dataclasses.replace(
+            self,
+            regions=(*_named(prelude), *_named(self)),
+            steps=(*_renamed(prelude), *_renamed(self)),
+        )
+
+    def _problems(self) -> Iterator[Problem]:
+        names = [region.name for region in self.regions]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Problem(("region", index, "name"), f"Two regions are called {name!r}", "Rename one")
+        if self.pages > MOST_PAGES:
+            yield Problem(("region",), f"The regions have {self.pages} pages", f"Use at most {MOST_PAGES}")
+        if len(self.threads) > MOST_THREADS:
+            yield Problem(("step",), f"The steps name {len(self.threads)} threads", f"Use at most {MOST_THREADS}")
+        holes: dict[str, set[int]] = {name: set() for name in names}
+        for index, step in enumerate(self.steps):
+            yield from self._step_problems(index, step, holes)
+
+    def _step_problems(self, index: int, step: Step, holes: dict[str, set[int]]) -> Iterator[Problem]:
+        names = ", ".join(region.name for region in self.regions)
+        if step.errno and step.errno not in ERRNO_NAMES:
+            yield Problem(("step", index, "errno"), f"No error is called {step.errno!r}", "Name one, such as ENOMEM")
+        if not step.region and len(self.regions) > 1:
+            yield Problem(("step", index), "The step does not say which region it is about", f"Choose from {names}")
+        if step.region and step.region not in holes:
+            where = ("step", index, "region")
+            yield Problem(where, f"No region is called {step.region!r}", f"Choose from {names}")
+            return
+        region = self.region_of(step)
+        span, where = self.span_of(step), ("step", index, "span")
+        if span.stop > region.pages:
+            yield Problem(
+                where,
+                f"Pages [{span.start}, {span.stop}) reach past region {region.name!r} of {region.pages} pages",
+                f"End the span at {region.pages} at the latest",
+            )
+            return
+        if step.pages is not None and not span:
+            yield Problem(where, "The span is empty", "Give START < STOP")
+        if isinstance(step, TouchRandom) and (step.count or 0) > len(span):
+            yield Problem(
+                ("step", index, "count"),
+                f"{step.count} different pages cannot be drawn from {len(span)}",
+                "Lower the count, or leave it out for all pages",
+            )
+        if (step.touches or isinstance(step, Evict)) and (hole := holes[region.name].intersection(span)):
+            yield Problem(
+                where,
+                f"Page {min(hole)} of region {region.name!r} is unmapped by then: using it would end the process",
+                "Leave it out of the span",
+            )
+        if isinstance(step, Unmap):
+            holes[region.name].update(span)
+
+
+def _named(program: Program) -> Iterator[RegionPlan]:
+    for region in program.regions:
+        yield dataclasses.replace(region, name=f"{program.title}/{region.name}")
+
+
+def _renamed(program: Program) -> Sequence[AnyStep]:
+    return [
+        dataclasses.replace(step, region=f"{program.title}/{program.region_of(step).name}") for step in program.steps
+    ]

@@ -65,7 +65,8 @@ class Scheduler:
         """Have `steps` run from `at_ns` on, now by default."""
         thread = VirtualThread(self._threads, priority, steps)
         self._threads += 1
-        self._plan(thread, self.clock.now_ns() if at_ns is None else at_ns)
+        now_ns = self.clock.now_ns()
+        self._plan(thread, now_ns if at_ns is None else max(at_ns, now_ns))
         return thread
 
     def wake(self, thread: VirtualThread) -> None:
@@ -82,15 +83,15 @@ class Scheduler:
                 continue
             while True:
                 clock.sleep_until(time_ns)
-                time_ns = max(thread.step(), clock.now_ns())
+                wake_ns, now_ns = thread.step(), clock.now_ns()
+                time_ns = wake_ns if wake_ns > now_ns else now_ns
                 # Who sleeps for less than anyone else, as most do for the CPU time of a fault, goes straight on.
                 if time_ns >= until_ns or (schedule and time_ns >= schedule[0][0]):
                     break
             self._plan(thread, time_ns)
 
     def _plan(self, thread: VirtualThread, time_ns: int) -> None:
-        self._sequence += 1
-        thread.turn = self._sequence
+        """Have `thread` run at `time_ns`, which has not passed, and at no other time."""
+        self._sequence = thread.turn = self._sequence + 1
         if time_ns < PARKED:
-            time_ns = max(time_ns, self.clock.now_ns())
             heapq.heappush(self._schedule, (time_ns, thread.priority, thread.turn, thread))

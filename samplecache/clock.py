@@ -54,4 +54,5 @@ class VirtualClock:
 
     def sleep_until(self, wake_ns: int) -> None:
         """Move the clock to `wake_ns` unless it is there already. Never blocks."""
-        self._now_ns = max(self._now_ns, wake_ns)
+        if wake_ns > self._now_ns:
+            self._now_ns = wake_ns

@@ -147,7 +147,7 @@ class SampleCache:
             kernel, self.ledger, self.registry, self._work, self.clock, self.meter, self.capabilities, self._fell_short
         )
         self._floor = SessionFloor(
-            kernel, self.clock, self._prefetcher, self.meter, self.totals, self._witness_ns, self.events.publish
+            kernel, self.clock, self._prefetcher, self.meter, self._witness_ns, self.events.publish
         )
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -298,13 +298,14 @@ class SampleCache:
             lease.release()
             raise
         self._holds.begin_playing(lease.content, session_id)
+        self.totals.begin_session(session_id, binding.strategy.name, playback.stats)
         session.start()
-        self.totals.add_session(binding.strategy.name)
         return session
 
     def _session_closed(self, session: Session) -> None:
         with self._lock:
             self._sessions.discard(session)
+        self.totals.end_session(session.session_id)
         self._holds.end_playing(session.sample.content, session.session_id)
 
     # --- samples ---

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 
+from samplecache.cache.playback import PlaybackStats
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import FaultCounts
 from samplecache.strategy.events import UnderrunCause
@@ -58,34 +59,44 @@ class StrategyTotals:
     pages_needed: int = 0
     pages_brought_in: int = 0
 
+    def add(self, stats: PlaybackStats) -> None:
+        """Take in what has happened in a session."""
+        self.blocks += stats.blocks
+        self.late_blocks += stats.late_blocks
+        self.longest_stall_ns = max(self.longest_stall_ns, stats.longest_stall_ns)
+        self.faults += stats.faults
+        # Counter.copy is atomic under the GIL; iterating the live one while its session goes on might raise.
+        self.late_by_cause += stats.late_by_cause.copy()
+
 
 class Totals:
-    """Sums per strategy, since the start. Any thread."""
+    """Sums per strategy, since the start. Any thread.
+
+    A session that goes on is looked at when the sums are asked for, so that no block pays for them. The block that it
+    is accounting for just then may be in some of them only.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_strategy: dict[str, StrategyTotals] = {}
+        self._sums: defaultdict[str, StrategyTotals] = defaultdict(StrategyTotals)
+        self._playing: dict[str, tuple[str, PlaybackStats]] = {}
 
-    def add_session(self, strategy: str) -> None:
-        """Count a session that was opened."""
+    def begin_session(self, session_id: str, strategy: str, stats: PlaybackStats) -> None:
+        """Count a session that was opened, and what is going to happen in it."""
         with self._lock:
-            self._of(strategy).sessions += 1
+            self._sums[strategy].sessions += 1
+            self._playing[session_id] = strategy, stats
 
-    def add_block(self, strategy: str, faults: FaultCounts, late_ns: int, cause: UnderrunCause | None) -> None:
-        """Count a block that was delivered, late by `late_ns` for `cause` if that is not None."""
+    def end_session(self, session_id: str) -> None:
+        """Let go of a session in which nothing more will happen."""
         with self._lock:
-            totals = self._of(strategy)
-            totals.blocks += 1
-            totals.faults += faults
-            if cause is not None:
-                totals.late_blocks += 1
-                totals.late_by_cause[cause] += 1
-                totals.longest_stall_ns = max(totals.longest_stall_ns, late_ns)
+            strategy, stats = self._playing.pop(session_id)
+            self._sums[strategy].add(stats)
 
     def add_prefetch(self, strategy: str, needed: int, brought_in: int) -> None:
         """Count a prefetch that ended."""
         with self._lock:
-            totals = self._of(strategy)
+            totals = self._sums[strategy]
             totals.prefetches += 1
             totals.pages_needed += needed
             totals.pages_brought_in += brought_in
@@ -93,10 +104,10 @@ class Totals:
     def snapshot(self) -> dict[str, StrategyTotals]:
         """Return a copy of the sums by strategy, sorted by name."""
         with self._lock:
-            return {
+            sums = {
                 name: replace(totals, late_by_cause=totals.late_by_cause.copy())
-                for name, totals in sorted(self._by_strategy.items())
+                for name, totals in sorted(self._sums.items())
             }
-
-    def _of(self, strategy: str) -> StrategyTotals:
-        return self._by_strategy.setdefault(strategy, StrategyTotals())
+            for strategy, stats in self._playing.values():
+                sums[strategy].add(stats)
+        return sums

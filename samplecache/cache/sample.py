@@ -114,7 +114,8 @@ class Content:
 
     def pages_of(self, frames: range, page_bytes: int) -> Span:
         """Return the pages that `frames` lie in."""
-        start_bytes, stop_bytes = (self.format.frames_to_bytes(frame) for frame in (frames.start, frames.stop))
+        frame_bytes = self.format.frame_bytes
+        start_bytes, stop_bytes = frames.start * frame_bytes, frames.stop * frame_bytes
         if start_bytes == stop_bytes:
             page = min(start_bytes // page_bytes, self.region.pages)
             return Span(page, page)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.figures import PageInMeter, Totals
+from samplecache.cache.figures import PageInMeter
 from samplecache.cache.playback import Block, Playback, Reading
 from samplecache.cache.prefetcher import Moment, Order, Prefetch, Prefetcher
 from samplecache.cache.store import Lease
@@ -79,8 +79,7 @@ class PlayOptions:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBlock:
+class ReadBlock(NamedTuple):
     """A block that was read.
 
     Attributes
@@ -108,7 +107,7 @@ class SessionFloor:
 
     Attributes
     ----------
-    kernel, clock, prefetcher, meter, totals
+    kernel, clock, prefetcher, meter
         The cache's.
     witness_ns : Callable
         Returns how late sleeping threads were between two times, at worst.
@@ -120,7 +119,6 @@ class SessionFloor:
     clock: Clock
     prefetcher: Prefetcher
     meter: PageInMeter
-    totals: Totals
     witness_ns: Callable[[int, int], int]
     publish: Callable[[Event], None]
 
@@ -168,10 +166,10 @@ class Session:
         self._clock = floor.clock
         self._prefetcher = floor.prefetcher
         self._meter = floor.meter
-        self._totals = floor.totals
         self._witness_ns = floor.witness_ns
         self._publish = floor.publish
         self._on_closed = on_closed
+        self._advances = Moment.ADVANCE.overridden_by(binding.strategy)
         self._page = -1
         self._wrap_prepared = False
         self._lock = threading.Lock()
@@ -241,11 +239,9 @@ class Session:
     def delivered(self, read: ReadBlock) -> Underrun | None:
         """Account for a block that was read, let the strategy know that playing moved on, and return its underrun."""
         late = self.playback.delivered(read.block, read.reading)
-        self._totals.add_block(
-            self.strategy, read.reading.faults, late.late_ns if late else 0, late.cause if late else None
-        )
         self._prepare_wrap(read.block)
-        self._advance()
+        if self._advances:
+            self._advance()
         if late is None:
             return None
         underrun = Underrun(
@@ -297,12 +293,11 @@ class Session:
     # --- the strategy ---
 
     def _advance(self) -> None:
-        if not Moment.ADVANCE.overridden_by(self.binding.strategy):
-            return
         page = self._pages(self.playback.remaining).start
-        self._prefetches = [prefetch for prefetch in self._prefetches if not prefetch.progress.done]
         # One at a time: a strategy slower than the playhead is asked again when it has answered.
-        if page != self._page and not any(prefetch.order.moment is Moment.ADVANCE for prefetch in self._prefetches):
+        if page != self._page and not any(
+            prefetch.order.moment is Moment.ADVANCE and not prefetch.progress.done for prefetch in self._prefetches
+        ):
             self._page = page
             self._order(Moment.ADVANCE)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -99,18 +100,10 @@ class Residency:
         """How many pages are in RAM."""
         return self.count(Tier.SWAP_CACHE) + self.count(Tier.MAPPED) + self.count(Tier.LOCKED)
 
-    def spans_in(self, *tiers: Tier) -> Iterator[Span]:
-        """Yield the maximal runs of pages that are in one of `tiers`, ascending."""
-        start: int | None = None
-        for page, tier in enumerate(self.tiers, self.span.start):
-            if tier in tiers:
-                if start is None:
-                    start = page
-            elif start is not None:
-                yield Span(start, page)
-                start = None
-        if start is not None:
-            yield Span(start, self.span.stop)
+    def spans_in(self, tier: Tier, *others: Tier) -> Iterator[Span]:
+        """Yield the maximal runs of pages that are in `tier` or one of the `others`, ascending."""
+        for run in re.finditer(b"[%b]+" % bytes((tier, *others)), self.tiers):
+            yield Span(self.span.start + run.start(), self.span.start + run.end())
 
 
 @dataclass(frozen=True, slots=True)

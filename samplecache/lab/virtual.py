@@ -274,18 +274,23 @@ class VirtualCache:
 
     def _play(self, session: Session, performance: Performance, thread: int) -> Steps:
         content = session.sample.content
-        model = self.kernel.model(content.region)
+        model, frame_bytes = self.kernel.model(content.region), content.format.frame_bytes
         touch, page_bytes, now_ns = self.kernel.machine.touch, self.kernel.page_bytes, self.clock.now_ns
+        faults_of = self.kernel.machine.thread_faults
+        before = faults_of(thread)
         while (block := session.next_block()) is not None:
             if block.send_ns > now_ns():
                 yield block.send_ns
-            began_ns, before = now_ns(), self._faults(thread)
-            pages = content.pages_of(block.frames, page_bytes)
-            yield from touch(thread, model, pages.start, pages.stop)
-            faults = self._faults(thread) - before
-            self.cache.meter.record_faults(faults.major, now_ns() - began_ns)
-            session.delivered(ReadBlock(block, b"", block.frames.start, Reading(began_ns, now_ns(), faults)))
-            performance.hear(block.frames)
+            began_ns, frames = now_ns(), block.frames
+            first_page = frames.start * frame_bytes // page_bytes
+            stop_page = -(-frames.stop * frame_bytes // page_bytes)
+            yield from touch(thread, model, first_page, stop_page)
+            ready_ns, after = now_ns(), faults_of(thread)
+            faults = FaultCounts(after[0] - before[0], after[1] - before[1])
+            before = after
+            self.cache.meter.record_faults(faults.major, ready_ns - began_ns)
+            session.delivered(ReadBlock(block, b"", frames.start, Reading(began_ns, ready_ns, faults)))
+            performance.hear(frames)
 
     # --- notes ---
 

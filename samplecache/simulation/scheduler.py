@@ -65,7 +65,8 @@ class Scheduler:
         """Have `steps` run from `at_ns` on, now by default."""
         thread = VirtualThread(self._threads, priority, steps)
         self._threads += 1
-        self._plan(thread, self.clock.now_ns() if at_ns is None else at_ns)
+        now_ns = self.clock.now_ns()
+        self._plan(thread, now_ns if at_ns is None else max(at_ns, now_ns))
         return thread
 
     def wake(self, thread: VirtualThread) -> None:
@@ -75,16 +76,22 @@ class Scheduler:
 
     def run(self, until_ns: int = PARKED) -> None:
         """Run threads until none has anything to do before `until_ns`. What a thread raises comes out here."""
-        while self._schedule and self._schedule[0][0] < until_ns:
-            time_ns, _, turn, thread = heapq.heappop(self._schedule)
+        schedule, clock = self._schedule, self.clock
+        while schedule and schedule[0][0] < until_ns:
+            time_ns, _, turn, thread = heapq.heappop(schedule)
             if turn != thread.turn:
                 continue
-            self.clock.sleep_until(time_ns)
-            self._plan(thread, thread.step())
+            while True:
+                clock.sleep_until(time_ns)
+                wake_ns, now_ns = thread.step(), clock.now_ns()
+                time_ns = wake_ns if wake_ns > now_ns else now_ns
+                # Who sleeps for less than anyone else, as most do for the CPU time of a fault, goes straight on.
+                if time_ns >= until_ns or (schedule and time_ns >= schedule[0][0]):
+                    break
+            self._plan(thread, time_ns)
 
     def _plan(self, thread: VirtualThread, time_ns: int) -> None:
-        self._sequence += 1
-        thread.turn = self._sequence
+        """Have `thread` run at `time_ns`, which has not passed, and at no other time."""
+        self._sequence = thread.turn = self._sequence + 1
         if time_ns < PARKED:
-            time_ns = max(time_ns, self.clock.now_ns())
             heapq.heappush(self._schedule, (time_ns, thread.priority, thread.turn, thread))

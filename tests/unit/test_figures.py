@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from samplecache.cache.figures import PageInMeter, StrategyTotals, Totals
+from samplecache.cache.playback import PlaybackStats
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import FaultCounts
 from samplecache.strategy.events import UnderrunCause
@@ -37,12 +40,24 @@ def test_old_measurements_are_forgotten() -> None:
 
 
 def test_totals_add_up_by_strategy() -> None:
+    ended = PlaybackStats(
+        blocks=3,
+        late_blocks=2,
+        longest_stall_ns=900,
+        faults=FaultCounts(5, 1),
+        late_by_cause=Counter({UnderrunCause.MAJOR_FAULT: 1, UnderrunCause.CLIENT: 1}),
+    )
+    playing = PlaybackStats(
+        blocks=1,
+        late_blocks=1,
+        longest_stall_ns=700,
+        faults=FaultCounts(1, 1),
+        late_by_cause=Counter({UnderrunCause.CLIENT: 1}),
+    )
     totals = Totals()
-    totals.add_session("touch")
-    totals.add_block("touch", FaultCounts(3, 1), 500, UnderrunCause.MAJOR_FAULT)
-    totals.add_block("touch", FaultCounts(2, 0), 900, UnderrunCause.CLIENT)
-    totals.add_block("touch", FaultCounts(1, 1), 700, UnderrunCause.CLIENT)
-    totals.add_block("touch", FaultCounts(), 0, None)
+    totals.begin_session("session-1", "touch", ended)
+    totals.begin_session("session-2", "touch", playing)
+    totals.end_session("session-1")
     totals.add_prefetch("none", 10, 7)
     totals.add_prefetch("none", 5, 5)
     assert list(totals.snapshot().items()) == [
@@ -50,7 +65,7 @@ def test_totals_add_up_by_strategy() -> None:
         (
             "touch",
             StrategyTotals(
-                sessions=1,
+                sessions=2,
                 blocks=4,
                 late_blocks=3,
                 longest_stall_ns=900,
@@ -62,8 +77,21 @@ def test_totals_add_up_by_strategy() -> None:
 
 
 def test_a_snapshot_stays_what_it_was() -> None:
+    stats = PlaybackStats(blocks=1, late_by_cause=Counter({UnderrunCause.CLIENT: 1}))
     totals = Totals()
-    totals.add_block("none", FaultCounts(), 1, UnderrunCause.CLIENT)
+    totals.begin_session("session-1", "none", stats)
     before = totals.snapshot()
-    totals.add_block("none", FaultCounts(), 1, UnderrunCause.SERVICE)
+    stats.blocks += 1
+    stats.late_by_cause[UnderrunCause.SERVICE] += 1
     assert (before["none"].blocks, dict(before["none"].late_by_cause)) == (1, {UnderrunCause.CLIENT: 1})
+    totals.end_session("session-1")
+    after = totals.snapshot()
+    assert (after["none"].blocks, len(after["none"].late_by_cause)) == (2, 2)
+
+
+def test_sums_do_not_go_back_when_a_session_ends() -> None:
+    totals = Totals()
+    totals.begin_session("session-1", "none", PlaybackStats(blocks=3))
+    before = totals.snapshot()
+    totals.end_session("session-1")
+    assert totals.snapshot() == before

@@ -35,7 +35,7 @@ def _lab() -> None:
 
 
 def _simulate(
-    device: Annotated[str, typer.Option(help="Profile of the swap device.")] = "hdd-laptop-2008",
+    device: Annotated[str, typer.Option(help="Swap device, or a file of 'samplecache calibrate'.")] = "hdd-laptop-2008",
     strategies: Annotated[str, typer.Option(help="Names, with commas between.")] = "none,willneed,touch,mlock,populate",
     seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 0,
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory of the machine.")] = "64MiB",
@@ -47,11 +47,11 @@ def _simulate(
     Every sample is cold at first and announced two seconds before it is struck; a block is late 30 ms after its time.
     """
     from samplecache.cli.document import print_json
+    from samplecache.kernel.machine_files import simulation_options
     from samplecache.lab.comparison import compare
-    from samplecache.simulation.options import SimulationOptions
     from samplecache.strategy.registry import StrategyRegistry
 
-    options = SimulationOptions.for_device(device, memory_bytes=parse_size(memory), swap_bytes=SWAP_BYTES, seed=seed)
+    options = simulation_options(device, memory_bytes=parse_size(memory), swap_bytes=SWAP_BYTES, seed=seed)
     options = dataclasses.replace(options, log_events=TRACE_EVENTS if trace else 0)
     results = compare(options, strategies.split(","), StrategyRegistry.discover())
     rows = [row for row, _ in results]

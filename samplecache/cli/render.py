@@ -109,10 +109,15 @@ def yes_no(value: bool) -> str:
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str, numbers: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    empty: str,
+    numbers: Sequence[str] = (),
+    console: Console | None = None,
 ) -> None:
     """Print `rows` under `columns`, those in `numbers` to the right; `empty` if there are none."""
-    console = stdout()
+    console = console or stdout()
     if not rows:
         console.print(empty)
         return

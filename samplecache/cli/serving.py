@@ -32,7 +32,9 @@ def serve(
         typer.Option(metavar="ADDRESS", help="host:port (0 picks a port) or unix:PATH; repeatable."),
     ] = None,
     kernel: Annotated[KernelChoice | None, typer.Option(help="Which kernel is under the cache.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="PROFILE", help="Device of the simulated kernel.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="PROFILE|FILE.toml", help="Device of the simulated kernel.")
+    ] = None,
     memory: Annotated[
         int | None, typer.Option(parser=parse_size, metavar="SIZE", help="Memory of the simulated kernel.")
     ] = None,

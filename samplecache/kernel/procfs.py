@@ -108,11 +108,16 @@ def areas_on(disk_name: str) -> list[SwapArea]:
     return [area for area in swap_areas() if (disk := disk_under(area.path)) is not None and disk.name == disk_name]
 
 
+def page_cluster() -> int:
+    """Return ``vm.page-cluster``: readahead is of up to ``1 << page_cluster`` pages."""
+    return int((PROC / "sys/vm/page-cluster").read_text())
+
+
 def describe_swap(areas: Sequence[SwapArea]) -> str:
     """Return what is under the swap and how far the kernel reads ahead on it, for people."""
     if not areas:
         return "none"
-    readahead_pages = 1 << int((PROC / "sys/vm/page-cluster").read_text())
+    readahead_pages = 1 << page_cluster()
     return f"{', '.join(map(_describe_area, areas))}; readahead of {readahead_pages} pages"
 
 

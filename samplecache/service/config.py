@@ -39,7 +39,7 @@ class ServerConfig(BaseSettings):
         (DEFAULT_LISTEN,), min_length=1, description="Addresses: host:port (0 picks a port) or unix:PATH."
     )
     kernel: KernelName = Field(KernelName.LINUX, description="linux or simulated.")
-    device: str = Field("hdd-laptop-2008", description="Device profile of the simulated kernel.")
+    device: str = Field("hdd-laptop-2008", description="Device of the simulated kernel, or a machine's file: *.toml.")
     memory: ByteSize = Field(ByteSize(256 << 20), description="Memory of the simulated kernel.")
     swap: ByteSize = Field(ByteSize(1 << 30), description="Swap of the simulated kernel.")
     seed: int = Field(0, description="Seed of the simulated kernel.")

@@ -67,12 +67,10 @@ def make_kernel(config: ServerConfig) -> Kernel:
     if config.kernel is KernelName.LINUX:
         return LinuxKernel()
     # Only here: who serves the real kernel need not load a model of it.
+    from samplecache.kernel.machine_files import simulation_options
     from samplecache.kernel.simulated import SimulatedKernel
-    from samplecache.simulation.options import SimulationOptions
 
-    options = SimulationOptions.for_device(
-        config.device, memory_bytes=config.memory, swap_bytes=config.swap, seed=config.seed
-    )
+    options = simulation_options(config.device, memory_bytes=config.memory, swap_bytes=config.swap, seed=config.seed)
     return SimulatedKernel(options, MonotonicClock())
 
 

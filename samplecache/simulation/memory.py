@@ -216,12 +216,14 @@ class Memory:
             self._submit(thread, thread.plug.take())
 
     def _submit(self, thread: SimulatedThread, requests: list[Request]) -> None:
-        table, time_ns = self.table, self.now_ns() + thread.debt_ns
+        table, request_ns, time_ns = self.table, self.options.request_ns, self.now_ns() + thread.debt_ns
         for index in self.device.elevator_order([request.slot for request in requests]):
             request = requests[index]
             if self.device.limits_reads and not request.write:
                 self._submit_limited(time_ns, request)
                 continue
+            time_ns += request_ns
+            thread.debt_ns += request_ns
             done_ns = self.device.submit(time_ns, request.slot, len(request.pages))
             for page in request.pages:
                 table.done_ns[page] = done_ns

@@ -98,6 +98,9 @@ class SimulationOptions:
     submit_ns : int
         CPU time to allocate a page and queue its read or write, in nanoseconds. Assumed; WILLNEED of 64 MiB was seen to
         return after 60 ms, 3.7 us a page with its waits.
+    request_ns : int
+        CPU time to hand one request to the device, in nanoseconds, on top of that. 0 on bare metal, where it is little;
+        in a virtual machine it can mean to leave the guest.
     cluster_hits, cluster_window_pages : int
         What earlier faults left in the state that cluster readahead shares between all processes. Defaults: at boot.
     chunk_pages : int
@@ -124,6 +127,7 @@ class SimulationOptions:
     address_space_bytes: int | None = None
     fault_ns: int = 1_500
     submit_ns: int = 1_000
+    request_ns: int = 0
     cluster_hits: int = 4
     cluster_window_pages: int = 0
     chunk_pages: int = 256
@@ -162,7 +166,11 @@ class SimulationOptions:
                 f"an address space of {self.address_space_bytes} bytes",
                 "Give 0 or more, or None for no limit",
             ),
-            (min(self.fault_ns, self.submit_ns) < 0, "negative CPU times", "Give 0 or more nanoseconds"),
+            (
+                min(self.fault_ns, self.submit_ns, self.request_ns) < 0,
+                "negative CPU times",
+                "Give 0 or more nanoseconds",
+            ),
             (
                 min(self.cluster_hits, self.cluster_window_pages) < 0,
                 "a negative readahead state",

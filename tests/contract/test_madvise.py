@@ -8,7 +8,8 @@ import pytest
 from contract_parts import EVICT_NS, Noise, WaitFor, cold_region, faults_of, prefetched, tiers
 
 from samplecache.clock import VirtualClock
-from samplecache.errors import InvalidSpanError, NotPermittedError, UnmappedError
+from samplecache.errors import InvalidSpanError, NotPermittedError, SamplecacheError, UnmappedError
+from samplecache.kernel.inspection import InspectedKernel, errno_name
 from samplecache.kernel.port import Advice, Kernel, Operation, Span, SwapCounts, Tier
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.simulation.options import SimulationOptions, WillneedMode
@@ -26,6 +27,18 @@ class TestErrors:
         kernel.unmap(region)
         with pytest.raises(UnmappedError):
             kernel.advise(region, Span(0, 1), advice)
+
+    def test_madvise02_willneed_across_a_hole_is_told(
+        self, kernel: InspectedKernel, swapping: None, noise: Noise, wait_for: WaitFor
+    ) -> None:
+        region = cold_region(kernel, PAGES, noise)
+        kernel.punch(region, Span(10, 20))
+        with pytest.raises(SamplecacheError) as caught:
+            kernel.advise(region, region.span, Advice.WILLNEED)
+        assert errno_name(caught.value) == "ENOMEM"
+        wait_for(lambda: sum(kernel.mincore(region, region.span)) == PAGES - 10)
+        assert kernel.mincore(region, Span(10, 20)) == bytes(10)
+        kernel.unmap(region)
 
     @pytest.mark.parametrize("advice", [Advice.PAGEOUT, Advice.COLD])
     def test_madvise02_locked_pages_cannot_be_released(self, kernel: Kernel, noise: Noise, advice: Advice) -> None:

@@ -6,6 +6,7 @@ import pytest
 from contract_parts import EVICT_NS, Noise, WaitFor, cold_region, prefetched, tiers
 
 from samplecache.errors import InvalidSpanError, UnmappedError
+from samplecache.kernel.inspection import InspectedKernel
 from samplecache.kernel.port import Kernel, Span, Tier
 
 PAGES = 3
@@ -23,6 +24,15 @@ def test_mincore01_memory_that_is_not_mapped_has_no_residency(kernel: Kernel) ->
         kernel.residency(region, Span(0, PAGES))
     with pytest.raises(UnmappedError):
         kernel.in_core(region, Span(0, PAGES))
+
+
+def test_mincore01_holes_are_not_resident(kernel: InspectedKernel, noise: Noise) -> None:
+    """ENOMEM in the original; asked piece by piece, what is mapped can still be told."""
+    region = kernel.map(PAGES * kernel.page_bytes)
+    kernel.write(region, 0, noise(PAGES * kernel.page_bytes))
+    kernel.punch(region, Span(1, 2))
+    assert kernel.mincore(region, region.span) == bytes([1, 0, 1])
+    kernel.unmap(region)
 
 
 def test_mincore03_untouched_pages_are_not_resident(kernel: Kernel) -> None:

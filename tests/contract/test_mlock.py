@@ -10,8 +10,9 @@ import pytest
 from contract_parts import EVICT_NS, Noise, cold_region, tiers
 
 from samplecache.clock import Clock
-from samplecache.errors import InvalidSpanError, LockLimitError, NotPermittedError, UnmappedError
+from samplecache.errors import InvalidSpanError, LockLimitError, NotPermittedError, SamplecacheError, UnmappedError
 from samplecache.kernel import procfs
+from samplecache.kernel.inspection import InspectedKernel, errno_name
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Kernel, Span, Tier
 from samplecache.kernel.simulated import SimulatedKernel
@@ -32,10 +33,10 @@ def options() -> SimulationOptions:
 
 
 @pytest.fixture
-def kernel(kernel_name: str, clock: Clock, options: SimulationOptions) -> Iterator[Kernel]:
+def kernel(kernel_name: str, clock: Clock, options: SimulationOptions) -> Iterator[InspectedKernel]:
     if kernel_name == "linux" and procfs.lock_limit_bytes() is not None:
         pytest.skip("needs CAP_IPC_LOCK")
-    made: Kernel = SimulatedKernel(options, clock) if kernel_name == "simulated" else LinuxKernel(clock)
+    made: InspectedKernel = SimulatedKernel(options, clock) if kernel_name == "simulated" else LinuxKernel(clock)
     yield made
     made.close()
 
@@ -90,6 +91,33 @@ class TestErrors:
         kernel.unmap(region)
         with pytest.raises(UnmappedError):
             kernel.lock(region, Span(0, 1))
+
+    @pytest.mark.parametrize("hole", [Span(0, 1), Span(3, 5), Span(PAGES - 1, PAGES)])
+    def test_mlock02_a_hole_keeps_everything_from_being_locked(self, kernel: InspectedKernel, hole: Span) -> None:
+        region = kernel.map(PAGES * kernel.page_bytes)
+        kernel.punch(region, hole)
+        with pytest.raises(SamplecacheError) as caught:
+            kernel.lock(region, region.span)
+        assert errno_name(caught.value) == "ENOMEM"
+        assert kernel.locked_bytes() == 0
+        assert kernel.mincore(region, region.span) == bytes(PAGES)
+        kernel.unmap(region)
+
+    @pytest.mark.parametrize(("hole", "still_locked"), [(Span(0, 1), PAGES - 1), (Span(2, 6), 2), (Span(7, 8), 0)])
+    def test_munlock02_a_hole_is_told(
+        self, kernel: InspectedKernel, noise: Noise, hole: Span, still_locked: int
+    ) -> None:
+        region = kernel.map(PAGES * kernel.page_bytes)
+        kernel.write(region, 0, noise(PAGES * kernel.page_bytes))
+        kernel.lock(region, region.span)
+        kernel.punch(region, hole)
+        with pytest.raises(SamplecacheError) as caught:
+            kernel.unlock(region, region.span)
+        assert errno_name(caught.value) == "ENOMEM"
+        assert kernel.locked_bytes() == still_locked * kernel.page_bytes
+        assert kernel.mincore(region, region.span) == bytes(page not in hole for page in range(PAGES))
+        kernel.unmap(region)
+        assert kernel.locked_bytes() == 0
 
     def test_mlock02_more_than_the_limit_is_not_locked(self, limited: Limited) -> None:
         """The limit is in bytes and rounded down to pages: a byte less than a page lets nothing be locked."""

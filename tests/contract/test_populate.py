@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from contract_parts import EVICT_NS, Noise, cold_region, faults_of, tiers
 
-from samplecache.errors import InvalidSpanError
+from samplecache.errors import InvalidSpanError, SamplecacheError
+from samplecache.kernel.inspection import ENTRY_PRESENT, InspectedKernel, errno_name
 from samplecache.kernel.port import FaultCounts, Kernel, Span, Tier
 
 PAGES = 512
@@ -14,11 +16,12 @@ LATE_PAGES = 31
 """What one CPU's LRU batch may hold back while pages are evicted."""
 
 
-def test_populate_read_makes_the_range_populated(kernel: Kernel) -> None:
-    """Populated is what a touch of it does not fault."""
+def test_populate_read_makes_the_range_populated(kernel: InspectedKernel) -> None:
+    """Populated is what the pagemap says, and what a touch does not fault on."""
     region = kernel.map(PAGES * kernel.page_bytes)
-    assert tiers(kernel, region) == {Tier.ABSENT: PAGES}
+    assert not kernel.page_entries(region, region.span).any()
     assert faults_of(kernel, lambda: kernel.populate(region, region.span)) == FaultCounts(minor=PAGES)
+    assert all(kernel.page_entries(region, region.span) & ENTRY_PRESENT)
     assert faults_of(kernel, lambda: kernel.touch(region, region.span)) == FaultCounts()
     kernel.unmap(region)
 
@@ -39,7 +42,20 @@ def test_populate_read_stays_inside_the_span(kernel: Kernel) -> None:
     kernel.unmap(region)
 
 
-def test_holes_at_the_end_are_told(kernel: Kernel) -> None:
+@pytest.mark.parametrize(("hole", "span"), [(1, Span(0, PAGES)), (1, Span(0, 2)), (1, Span(1, 2))])
+def test_holes_are_told_and_what_lies_before_them_is_populated(kernel: InspectedKernel, hole: int, span: Span) -> None:
+    region = kernel.map(PAGES * kernel.page_bytes)
+    kernel.punch(region, Span(hole, hole + 1))
+    with pytest.raises(SamplecacheError) as caught:
+        kernel.populate(region, span)
+    assert errno_name(caught.value) == "ENOMEM"
+    present = kernel.page_entries(region, region.span) & ENTRY_PRESENT
+    populated = np.flatnonzero(present).tolist()
+    assert populated == list(range(span.start, hole))
+    kernel.unmap(region)
+
+
+def test_holes_at_the_end_of_a_region_are_told(kernel: Kernel) -> None:
     region = kernel.map(2 * kernel.page_bytes)
     with pytest.raises(InvalidSpanError):
         kernel.populate(region, Span(0, 3))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
+import threading
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
@@ -14,11 +16,14 @@ from samplecache.errors import SamplecacheError
 from samplecache.kernel import procfs
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Kernel
+from samplecache.kernel.procfs import CAP_IPC_LOCK
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.lab.rig import Limits, Rig, RigOptions
 from samplecache.simulation.options import SimulationOptions
 
 NO_SKIP = "SAMPLECACHE_TESTS_NO_SKIP"
+
+CAPABILITY_VERSION_3 = 0x20080522
 
 WAIT_NS = 20 * NS_PER_S
 POLL_NS = NS_PER_MS
@@ -111,3 +116,35 @@ def wait_for(clock: Clock) -> WaitFor:
 def noise() -> Callable[[int], bytes]:
     """Bytes that do not compress and hold no page of zeros, the same each time."""
     return lambda length_bytes: random.Random(2008).randbytes(length_bytes)
+
+
+@pytest.fixture
+def without_ipc_lock() -> Callable[[Callable[[], None]], None]:
+    """Run a function on a thread that lacks CAP_IPC_LOCK, which is a thread's own; raise what it raises."""
+
+    def run(function: Callable[[], None]) -> None:
+        raised: list[BaseException] = []
+
+        def body() -> None:
+            try:
+                _drop_ipc_lock()
+                function()
+            except BaseException as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=body)
+        thread.start()
+        thread.join()
+        if raised:
+            raise raised[0]
+
+    return run
+
+
+def _drop_ipc_lock() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable of capabilities 0-31, then of the rest
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~(1 << CAP_IPC_LOCK)
+    assert libc.capset(header, sets) == 0

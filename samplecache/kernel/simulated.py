@@ -29,7 +29,17 @@ from samplecache.kernel.port import (
 )
 from samplecache.simulation.machine import Machine
 from samplecache.simulation.options import SimulationOptions, WillneedMode
-from samplecache.simulation.pages import CACHED, LOCKED, NONE, PRESENT, READING, STATE, SWAP_ENTRY, SimulatedRegion
+from samplecache.simulation.pages import (
+    CACHED,
+    LOCKED,
+    NONE,
+    PRESENT,
+    READING,
+    SHARED_ZERO,
+    STATE,
+    SWAP_ENTRY,
+    SimulatedRegion,
+)
 
 _T = TypeVar("_T")
 
@@ -222,7 +232,12 @@ class SimulatedKernel(InspectedKernel):
         """See :meth:`Kernel.residency`. Exact."""
         model = self._checked(region, span)
         with self._lock:
-            return Residency(span, self.machine.page_flags(model, span.start, span.stop).translate(_TIERS))
+            tiers = self.machine.page_flags(model, span.start, span.stop).translate(_TIERS)
+            contents = self.machine.page_contents(model, span.start, span.stop)
+        if SHARED_ZERO in contents:  # read but never written: no memory of its own
+            pairs = zip(tiers, contents, strict=True)
+            tiers = bytes(Tier.ABSENT if content == SHARED_ZERO else tier for tier, content in pairs)
+        return Residency(span, tiers)
 
     def in_core(self, region: Region, span: Span) -> bool:
         """See :meth:`Kernel.in_core`."""

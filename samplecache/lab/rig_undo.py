@@ -203,8 +203,8 @@ def _held(path: Path) -> Iterator[None]:
 def zram_held() -> contextlib.AbstractContextManager[None]:
     """Keep other rigs from adding and removing zram devices for the length of the block.
 
-    Between looking for a free number, adding the device of that number and setting its size, no other may come in
-    between: undo steps tell devices by their number until the journal knows more.
+    A rig looks for a free number, adds the device of that number and sets its size with nobody in between: undo steps
+    tell devices by their number until the journal knows more.
     """
     return _held(procfs.ZRAM_CONTROL)
 

@@ -388,6 +388,11 @@ class Machine:
                 self._memory.settle(page)
         return bytes(flags[pages.start : pages.stop])
 
+    def page_contents(self, region: SimulatedRegion, start: int, stop: int) -> bytes:
+        """Return what each page holds, shape ``(stop - start,)``; see :mod:`.pages`."""
+        pages = self._pages(region, start, stop)
+        return bytes(self._table.content[pages.start : pages.stop])
+
     def page_slots(self, region: SimulatedRegion, start: int, stop: int) -> list[int]:
         """Return the swap slot of each page, 0 for none."""
         pages = self._pages(region, start, stop)

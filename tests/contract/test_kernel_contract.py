@@ -7,16 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
+from contract_parts import EVICT_NS, Noise, WaitFor, faults_of, prefetched, tiers
 
-from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidSpanError, NotPermittedError, UnmappedError
-from samplecache.kernel.port import Advice, FaultCounts, Kernel, Operation, Region, Span, Tier
+from samplecache.kernel.port import Advice, Kernel, Operation, Region, Span, Tier
 
 PAGES = 64
-EVICT_NS = 10 * NS_PER_S
-
-Noise = Callable[[int], bytes]
-WaitFor = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
@@ -38,23 +34,6 @@ def cold(kernel: Kernel, region: Region, data: bytes, swapping: None) -> Region:
     kernel.write(region, 0, data)
     assert kernel.evict(region, region.span, EVICT_NS) == 0
     return region
-
-
-def tiers(kernel: Kernel, region: Region) -> dict[Tier, int]:
-    residency = kernel.residency(region, region.span)
-    return {tier: residency.count(tier) for tier in Tier if residency.count(tier)}
-
-
-def faults_of(kernel: Kernel, action: Callable[[], object]) -> FaultCounts:
-    before = kernel.thread_faults()
-    action()
-    return kernel.thread_faults() - before
-
-
-def prefetched(kernel: Kernel, region: Region, span: Span) -> bool:
-    """Ask for `span`, anew each time: reclaim may take a prefetched page again before it is touched."""
-    kernel.advise(region, span, Advice.WILLNEED)
-    return kernel.in_core(region, span)
 
 
 class TestMemory:

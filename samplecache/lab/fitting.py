@@ -14,8 +14,8 @@ from samplecache.simulation.options import ReadaheadMode
 from samplecache.simulation.throttle import ReadLimit
 
 POSITIONING_LEAST_NS: Final = NS_PER_MS
-"""What takes so long for each request, one after another, has to move something: half a turn at 15 000 a minute is 2 ms,
-and no device without moving parts needs a tenth of that."""
+"""What takes so long for each request, one after another, has to move something: half a turn at 15 000 a minute is
+2 ms, and no device without moving parts needs a tenth of that."""
 
 
 def fit(

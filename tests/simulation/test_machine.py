@@ -278,8 +278,9 @@ class TestLocks:
         process = Process()
         region = process.mapped(4)
         process.run(process.machine.lock(THREAD, region, 2, 3))
-        with pytest.raises(NotPermittedError, match="EINVAL"):
+        with pytest.raises(NotPermittedError, match="Unlock them first") as refused:
             process.run(getattr(process.machine, advice)(THREAD, region, 0, 4))
+        assert refused.value.details["errno"] == "EINVAL"
         assert process.states(region) == [PRESENT] * 4
 
 

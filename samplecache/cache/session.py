@@ -217,12 +217,11 @@ class Session:
 
     def _read(self, block: Block, client_ns: int) -> ReadBlock:
         content = self._lease.content
-        offset_bytes, stop_bytes = (
-            content.format.frames_to_bytes(at) for at in (block.frames.start, block.frames.stop)
-        )
+        offset_bytes = content.format.frames_to_bytes(block.frames.start)
+        length_bytes = content.format.frames_to_bytes(len(block.frames))
         began_ns = self._clock.now_ns()
         faults_before = self._kernel.thread_faults()
-        stored = self._kernel.read(content.region, offset_bytes, stop_bytes - offset_bytes)
+        stored = self._kernel.read(content.region, offset_bytes, length_bytes)
         faults = self._kernel.thread_faults() - faults_before
         self._meter.record_faults(faults.major, self._clock.now_ns() - began_ns)
         offset_frames = max(0, block.frames.start - self.converter.held_frames)

@@ -96,6 +96,13 @@ def _call(function: Callable[..., int], *arguments: int) -> int:
     return result
 
 
+class _Copies(threading.local):
+    """What the calling thread's copies of sample memory have come to."""
+
+    faults = FaultCounts()
+    """Faults of the memory that was copied into: not the sample's."""
+
+
 class LinuxKernel(InspectedKernel):
     """The port over the running kernel, for the calling process's own memory. Every method is thread-safe.
 
@@ -110,7 +117,7 @@ class LinuxKernel(InspectedKernel):
     def __init__(self, clock: Clock | None = None) -> None:
         self.page_bytes = mmap.PAGESIZE
         self._clock = clock or MonotonicClock()
-        self._copies = threading.local()
+        self._copies = _Copies()
         try:
             self._pagemap: int | None = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -185,7 +192,7 @@ class LinuxKernel(InspectedKernel):
         copy = bytearray(length_bytes)  # writes its zeros at once: no fault is left for the copying
         after = _thread_usage()
         if after != before:
-            self._copies.faults = self._copy_faults() + (after - before)
+            self._copies.faults += after - before
         with own as base:
             if copy:
                 _memmove(ctypes.addressof(ctypes.c_char.from_buffer(copy)), base + offset_bytes, length_bytes)
@@ -356,11 +363,7 @@ class LinuxKernel(InspectedKernel):
 
     def thread_faults(self) -> FaultCounts:
         """See :meth:`Kernel.thread_faults`."""
-        return _thread_usage() - self._copy_faults()
-
-    def _copy_faults(self) -> FaultCounts:
-        faults: FaultCounts = getattr(self._copies, "faults", FaultCounts())
-        return faults
+        return _thread_usage() - self._copies.faults
 
     def swap_counts(self) -> SwapCounts:
         """See :meth:`Kernel.swap_counts`."""

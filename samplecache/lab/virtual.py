@@ -2,7 +2,8 @@
 
 Store, sessions, prefetches, lock budget, strategies and glitch accounting are the service's own: this is
 :class:`~samplecache.cache.cache.SampleCache` with other workers and another kernel. What is done here instead of there
-is what takes time: writing samples, reading blocks, and waiting. Python's own time is not simulated.
+is what takes time: writing samples, reading blocks, and waiting. Python's own time passes only as :class:`ServiceCosts`
+says.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.session import PlayOptions, ReadBlock, Session
 from samplecache.clock import VirtualClock
+from samplecache.errors import InvalidError
 from samplecache.kernel.port import FaultCounts, SwapCounts
 from samplecache.lab.loads import Stage
 from samplecache.lab.trace import event_line, merge
@@ -31,6 +33,35 @@ _READER: Final = 0
 _WORKER: Final = 1
 _LOAD: Final = 2
 """Priorities: who reads audio goes first where several want to go on at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCosts:
+    """CPU time, in nanoseconds, that the service itself takes on the machine that is simulated: measure it there.
+
+    Attributes
+    ----------
+    open_ns : int
+        For a session, between its opening and its first block.
+    block_ns : int
+        For a block, besides the faults that reading it takes, until it is ready.
+    prefetch_ns : int
+        For a piece of a prefetch: a look at what is missing and the strategy's decision, a chunk of pages, or a look
+        at what has arrived.
+
+    Raises
+    ------
+    InvalidError
+        One is negative.
+    """
+
+    open_ns: int = 0
+    block_ns: int = 0
+    prefetch_ns: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.open_ns, self.block_ns, self.prefetch_ns) < 0:
+            raise InvalidError(f"a cost is negative: {self}", remedy="Give 0 or more nanoseconds")
 
 
 @dataclass(slots=True)
@@ -127,6 +158,8 @@ class VirtualCache:
         Strategies; all installed plugins if not given.
     settings : CacheSettings
         Limits and defaults of the cache.
+    costs : ServiceCosts
+        What the service's own work costs its threads; nothing by default.
 
     Attributes
     ----------
@@ -149,16 +182,18 @@ class VirtualCache:
         workload: Workload,
         registry: StrategyRegistry | None = None,
         settings: CacheSettings | None = None,
+        costs: ServiceCosts | None = None,
     ) -> None:
         settings = settings or CacheSettings()
         self.clock = VirtualClock()
         self.scheduler = Scheduler(self.clock)
         self.kernel = VirtualKernel(options, self.clock)
         self._workload = workload
+        self._costs = costs or ServiceCosts()
         self._threads: list[str] = []
         self._client = self._new_thread("client")
         self._workers = [self._new_thread(f"worker {number}") for number in range(settings.workers)]
-        workers = VirtualWorkers(self.scheduler, self.kernel, self._workers, _WORKER)
+        workers = VirtualWorkers(self.scheduler, self.kernel, self._workers, _WORKER, self._costs.prefetch_ns)
         self.cache = SampleCache(self.kernel, settings, registry, self.clock, workers=workers)
         self.cache.events.listen(self._note)
         self._performances: dict[int, Performance] = {}
@@ -277,19 +312,24 @@ class VirtualCache:
         model, frame_bytes = self.kernel.model(content.region), content.format.frame_bytes
         touch, page_bytes, now_ns = self.kernel.machine.touch, self.kernel.page_bytes, self.clock.now_ns
         faults_of = self.kernel.machine.thread_faults
-        before = faults_of(thread)
+        before, block_cost_ns = faults_of(thread), self._costs.block_ns
+        if self._costs.open_ns:
+            yield now_ns() + self._costs.open_ns
         while (block := session.next_block()) is not None:
             if block.send_ns > now_ns():
                 yield block.send_ns
             began_ns, frames = now_ns(), block.frames
+            # What Content.pages_of says, without a span for each block.
             first_page = frames.start * frame_bytes // page_bytes
             stop_page = -(-frames.stop * frame_bytes // page_bytes)
             yield from touch(thread, model, first_page, stop_page)
-            ready_ns, after = now_ns(), faults_of(thread)
+            after = faults_of(thread)
             faults = FaultCounts(after[0] - before[0], after[1] - before[1])
             before = after
-            self.cache.meter.record_faults(faults.major, ready_ns - began_ns)
-            session.delivered(ReadBlock(block, b"", frames.start, Reading(began_ns, ready_ns, faults)))
+            self.cache.meter.record_faults(faults.major, now_ns() - began_ns)
+            if block_cost_ns:
+                yield now_ns() + block_cost_ns
+            session.delivered(ReadBlock(block, b"", frames.start, Reading(began_ns, now_ns(), faults)))
             performance.hear(frames)
 
     # --- notes ---

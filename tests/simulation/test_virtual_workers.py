@@ -19,12 +19,13 @@ PAGES = 8
 class House:
     """Workers, and a region that is cold."""
 
-    def __init__(self, workers: int, device: str = "hdd-7200") -> None:
+    def __init__(self, workers: int, device: str = "hdd-7200", cost_ns: int = 0) -> None:
         self.clock = VirtualClock()
         self.scheduler = Scheduler(self.clock)
         options = SimulationOptions.for_device(device, memory_bytes=1 << 20, swap_bytes=1 << 20)
         self.kernel = VirtualKernel(options, self.clock)
-        self.workers = VirtualWorkers(self.scheduler, self.kernel, list(range(1, workers + 1)), priority=0)
+        threads = list(range(1, workers + 1))
+        self.workers = VirtualWorkers(self.scheduler, self.kernel, threads, priority=0, cost_ns=cost_ns)
         self.region = self.kernel.map(PAGES * options.page_bytes)
         self.scheduler.start(self._prepare())
         self.scheduler.run()
@@ -55,6 +56,15 @@ def test_nearest_deadline_goes_first_and_ties_in_order_of_arrival() -> None:
         house.workers.submit(lambda name=name: house.note(name), deadline_ns)  # type: ignore[misc]
     house.scheduler.run()
     assert house.names == ["a", "b", "c", "d"]
+
+
+def test_each_piece_of_work_takes_a_worker_its_cost() -> None:
+    house = House(workers=2, cost_ns=7)
+    began_ns = house.clock.now_ns()
+    for name in "abc":
+        house.workers.submit(lambda name=name: house.note(name), 0)  # type: ignore[misc]
+    house.scheduler.run()
+    assert house.done == [("a", began_ns + 7), ("b", began_ns + 7), ("c", began_ns + 14)]
 
 
 def test_work_at_a_time_is_done_at_that_time() -> None:

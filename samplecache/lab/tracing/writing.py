@@ -6,23 +6,26 @@ import dataclasses
 import enum
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from samplecache.kernel.port import Span
 from samplecache.lab.tracing.program import Program
 
+_TABLES: Final = {"regions": "region", "steps": "step"}
+
 
 def text(program: Program) -> str:
     """Return `program` as TOML; options that have their default values are left out."""
-    lines = [f"title = {_value(program.title)}", *([f"about = {_value(program.about)}"] if program.about else [])]
-    for name, tables in (("region", program.regions), ("step", program.steps)):
-        for table in tables:
-            lines += ["", f"[[{name}]]", *_options(table)]
+    lines = list(_options(program))
+    for field, table in _TABLES.items():
+        for each in getattr(program, field):
+            lines += ["", f"[[{table}]]", *_options(each)]
     return "\n".join(lines) + "\n"
 
 
 def _options(table: Any) -> Iterator[str]:
-    for field in sorted(dataclasses.fields(table), key=lambda field: field.name != "do"):
+    fields = [field for field in dataclasses.fields(table) if field.name not in _TABLES]
+    for field in sorted(fields, key=lambda field: field.name != "do"):
         value = getattr(table, field.name)
         if field.name == "do" or value != field.default:
             yield f"{field.name} = {_value(value)}"
@@ -30,8 +33,12 @@ def _options(table: Any) -> Iterator[str]:
 
 def _value(value: object) -> str:
     """Return `value` as TOML, which writes strings, whole numbers, truth and arrays as JSON does."""
-    if isinstance(value, enum.Enum):
-        value = value.value
-    elif isinstance(value, Span):
-        value = [value.start, value.stop]
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    match value:
+        case enum.Enum():
+            return _value(value.value)
+        case Span():
+            return _value((value.start, value.stop))
+        case tuple():
+            return f"[{', '.join(map(_value, value))}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -199,6 +199,7 @@ class FaultHandler:
             return False
         table.flags[page] = flags & LOCKED | PRESENT | DIRTY | ACCESSED
         table.content[page] = self._rules.zero_content
+        region.vmas.join_family(page)
         memory.used_pages += 1
         if not flags & LOCKED:
             table.insert(page, LRU)

@@ -38,6 +38,7 @@ from samplecache.simulation.pages import (
 )
 from samplecache.simulation.readahead import Readahead
 from samplecache.simulation.rules import RULES
+from samplecache.simulation.vmas import runs_of
 from samplecache.simulation.willneed import willneed_pages
 
 
@@ -99,6 +100,7 @@ class Machine:
         """Unmap a part of a region. Touching it is an error from then on."""
         pages = self._pages(region, start, stop)
         self._release(pages)
+        region.vmas.remove(pages.start, pages.stop)
         self._table.flags[pages.start : pages.stop] = bytes(len(pages))
         self._table.content[pages.start : pages.stop] = bytes((HOLE,)) * len(pages)
 
@@ -350,11 +352,12 @@ class Machine:
         refuse_file(region, "locked")
         own, table = self._thread(thread), self._table
         pages = self._pages(region, start, stop)
-        self._check_holes(pages)
         fresh = [page for page in pages if not table.flags[page] & LOCKED]
         self._locks.check_limit(len(fresh))
-        self._locks.mark(fresh)
         try:
+            region.vmas.set_locked(pages.start, pages.stop, locked=True)
+            self._check_holes(pages)
+            self._locks.mark(fresh)
             for page in pages:
                 if table.flags[page] & STATE != PRESENT or table.content[page] == SHARED_ZERO:
                     yield from self._faults.fault(own, region, page, self._locking)
@@ -362,6 +365,8 @@ class Machine:
         except BaseException:
             if region.mapped:
                 self._locks.unmark(fresh)
+                for run in runs_of(fresh):
+                    region.vmas.set_locked(run.start, run.stop, locked=False)
             raise
         yield from self._memory.sleep(own)
 
@@ -376,6 +381,7 @@ class Machine:
         pages = self._pages(region, start, stop)
         hole = self._table.content.find(HOLE, pages.start, pages.stop)
         self._locks.unmark(pages if hole < 0 else range(pages.start, hole))
+        region.vmas.set_locked(pages.start, pages.stop, locked=False)
         self._check_holes(pages)
 
     # --- observing ---

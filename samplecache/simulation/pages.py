@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from samplecache.errors import UnmappedError
+from samplecache.simulation.vmas import Vmas
 
 FRAME: Final = 1
 """It has a page frame: it is in RAM, or being read into it."""
@@ -68,21 +69,19 @@ WITH_ACCESSED: Final = bytes(flags | ACCESSED for flags in range(256))
 
 
 class SimulatedRegion:
-    """Pages ``[base, base + pages)`` of the table, and the readahead state of their VMA. Begins at a PMD boundary.
+    """Pages ``[base, base + pages)`` of the table, and the parts they fall into. Begins at a PMD boundary.
 
     It is anonymous memory, or a `file`.
     """
 
-    __slots__ = ("base", "file", "last_fault", "mapped", "pages", "readahead_hits", "readahead_pages")
+    __slots__ = ("base", "file", "mapped", "pages", "vmas")
 
     def __init__(self, base: int, pages: int, *, file: bool = False) -> None:
         self.base = base
         self.pages = pages
         self.file = file
         self.mapped = True
-        self.last_fault = -(1 << 40)  # address 0, which is next to no region
-        self.readahead_pages = 0
-        self.readahead_hits = 4  # GET_SWAP_RA_VAL() of a state never set
+        self.vmas = Vmas(base, base + pages)
 
     def check(self) -> None:
         """Raise unless it is mapped.

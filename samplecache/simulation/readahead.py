@@ -53,7 +53,7 @@ class Readahead(Protocol):
 
 
 class VmaReadahead:
-    """Neighbours in virtual memory, inside the region and the fault's PMD; each region has a state of its own.
+    """Neighbours in virtual memory, inside the VMA and the PMD of the fault; each VMA has a state of its own.
 
     Parameters
     ----------
@@ -68,10 +68,11 @@ class VmaReadahead:
         """See :meth:`Readahead.neighbours`. Ascending in virtual memory."""
         if self._limit_pages == 1:
             return []
-        previous = region.last_fault
+        vma = region.vmas.at(page)
+        previous = vma.last_fault
         adjacent = abs(page - previous) == 1
-        window = window_pages(adjacent, region.readahead_hits, self._limit_pages, region.readahead_pages)
-        region.last_fault, region.readahead_pages, region.readahead_hits = page, window, 0
+        window = window_pages(adjacent, vma.readahead_hits, self._limit_pages, vma.readahead_pages)
+        vma.last_fault, vma.readahead_pages, vma.readahead_hits = page, window, 0
         if window == 1:
             return []
         if page == previous + 1:
@@ -81,14 +82,15 @@ class VmaReadahead:
         else:
             start = page - (window - 1) // 2
         pmd = page - (page - region.base) % PMD_PAGES
-        stop = min(start + window, region.base + region.pages, pmd + PMD_PAGES)
-        return list(range(max(start, pmd), stop))
+        stop = min(start + window, vma.stop, pmd + PMD_PAGES)
+        return list(range(max(start, vma.start, pmd), stop))
 
     def hit(self, region: SimulatedRegion, page: int, readahead: bool) -> None:
         """See :meth:`Readahead.hit`. Any hit moves the address that "adjacent" refers to."""
-        region.last_fault = page
-        if readahead and region.readahead_hits < VMA_HITS_MAX:
-            region.readahead_hits += 1
+        vma = region.vmas.at(page)
+        vma.last_fault = page
+        if readahead and vma.readahead_hits < VMA_HITS_MAX:
+            vma.readahead_hits += 1
 
     def unused(self) -> None:
         """See :meth:`Readahead.unused`. Linux 6.18 does not ask."""

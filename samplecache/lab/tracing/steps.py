@@ -95,6 +95,11 @@ def _to_span(value: Any) -> Any:
     raise ValueError("a span is [START, STOP], two whole numbers of pages")
 
 
+def _to_content(value: Any) -> Any:
+    """Turn the word of a file into a content; what is none is for others to refuse."""
+    return next((content for content in Content if content.value == value), value)
+
+
 SpanField = Annotated[Span | None, BeforeValidator(_to_span)]
 
 
@@ -156,7 +161,7 @@ class Write(_SpanStep):
     """Store to every page, ascending."""
 
     do: Literal["write"] = "write"
-    content: Literal[Content.NOISE, Content.ZERO] = Content.NOISE
+    content: Annotated[Literal[Content.NOISE, Content.ZERO], BeforeValidator(_to_content)] = Content.NOISE
     touches: ClassVar[bool] = True
 
     def perform(self, scene: Scene) -> None:

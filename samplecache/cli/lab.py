@@ -10,6 +10,7 @@ import typer
 
 from samplecache.cli import lab_trace
 from samplecache.cli.values import JsonFlag, parse_size
+from samplecache.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from samplecache.lab.comparison import Row
@@ -37,6 +38,8 @@ def _lab() -> None:
 def _simulate(
     device: Annotated[str, typer.Option(help="Swap device, or a file of 'samplecache calibrate'.")] = "hdd-laptop-2008",
     strategies: Annotated[str, typer.Option(help="Names, with commas between.")] = "none,willneed,touch,mlock,populate",
+    kernel: Annotated[str, typer.Option(help="linux-6.18 or linux-2.6.24.")] = "linux-6.18",
+    patched: Annotated[bool, typer.Option("--patched", help="Give linux-2.6.24 the WILLNEED patch.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same run.")] = 0,
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory of the machine.")] = "64MiB",
     as_json: JsonFlag = False,
@@ -47,11 +50,10 @@ def _simulate(
     Every sample is cold at first and announced two seconds before it is struck; a block is late 30 ms after its time.
     """
     from samplecache.cli.document import print_json
-    from samplecache.kernel.machine_files import simulation_options
     from samplecache.lab.comparison import compare
     from samplecache.strategy.registry import StrategyRegistry
 
-    options = simulation_options(device, memory_bytes=parse_size(memory), swap_bytes=SWAP_BYTES, seed=seed)
+    options = _machine(kernel, patched, device, memory_bytes=parse_size(memory), seed=seed)
     options = dataclasses.replace(options, log_events=TRACE_EVENTS if trace else 0)
     results = compare(options, strategies.split(","), StrategyRegistry.discover())
     rows = [row for row, _ in results]
@@ -63,9 +65,23 @@ def _simulate(
         _print(options, rows)
 
 
+def _machine(kernel: str, patched: bool, device: str, *, memory_bytes: int, seed: int) -> SimulationOptions:
+    from samplecache.kernel.machine_files import simulation_options
+    from samplecache.simulation.options import KernelModel, kernel_model
+
+    options = simulation_options(device, memory_bytes=memory_bytes, swap_bytes=SWAP_BYTES, seed=seed)
+    if kernel_model(kernel) is KernelModel.LINUX_2_6_24:
+        return options.as_linux_2_6_24(patched=patched)
+    if patched:
+        raise ConfigurationError(f"The patch is not for {kernel}", remedy="Add --kernel linux-2.6.24, or leave it out")
+    return options
+
+
 def _document(options: SimulationOptions, rows: list[Row]) -> dict[str, Any]:
     return {
         "how": "simulated",
+        "kernel": options.kernel.value,
+        "willneed": options.willneed.value,
         "device": options.device.name,
         "memory_bytes": options.memory_pages * options.page_bytes,
         "seed": options.seed,
@@ -75,9 +91,11 @@ def _document(options: SimulationOptions, rows: list[Row]) -> dict[str, Any]:
 
 def _print(options: SimulationOptions, rows: list[Row]) -> None:
     from samplecache.cli.render import duration, print_table, size
+    from samplecache.simulation.options import WillneedMode
 
     memory = size(options.memory_pages * options.page_bytes)
-    typer.echo(f"SIMULATED: {options.device.name}, memory {memory}, seed {options.seed}")
+    kernel = options.kernel.value + " with the patch" * (options.willneed is WillneedMode.PATCH_2008)
+    typer.echo(f"SIMULATED: {kernel}, {options.device.name}, memory {memory}, seed {options.seed}")
     columns = (
         "strategy",
         "late blocks",

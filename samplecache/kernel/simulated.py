@@ -28,7 +28,7 @@ from samplecache.kernel.port import (
     Tier,
 )
 from samplecache.simulation.machine import Machine
-from samplecache.simulation.options import SimulationOptions, WillneedMode
+from samplecache.simulation.options import KernelModel, SimulationOptions, WillneedMode
 from samplecache.simulation.pages import (
     CACHED,
     LOCKED,
@@ -316,7 +316,7 @@ class SimulatedKernel(InspectedKernel):
         rotational = " (rotational)" if options.device.rotational else ""
         return Capabilities(
             kernel=self.name,
-            release=f"{_RELEASES[options.willneed]} model, {options.device.name}, seed {options.seed}",
+            release=f"{_release(options)} model, {options.device.name}, seed {options.seed}",
             operations={operation: _judge(options, operation) for operation in Operation},
             swap_bytes=options.swap_slots * options.page_bytes,
             swap_device=f"simulated {options.device.name}{rotational}" if options.swap_slots else "none",
@@ -361,11 +361,21 @@ class SimulatedKernel(InspectedKernel):
         return span
 
 
-_RELEASES: Final = {
-    WillneedMode.LINUX: "6.18",
-    WillneedMode.PATCH_2008: "6.18 with the WILLNEED of 2008",
-    WillneedMode.ABSENT: "6.18 without WILLNEED",
+_OWN_WILLNEED: Final = {
+    KernelModel.LINUX_6_18: WillneedMode.LINUX,
+    KernelModel.LINUX_2_6_24: WillneedMode.ABSENT,
 }
+_OTHER_WILLNEED: Final = {
+    WillneedMode.LINUX: " with the WILLNEED of 6.18",
+    WillneedMode.PATCH_2008: " with the WILLNEED of 2008",
+    WillneedMode.ABSENT: " without WILLNEED",
+}
+
+
+def _release(options: SimulationOptions) -> str:
+    other = options.willneed is not _OWN_WILLNEED[options.kernel]
+    return options.kernel.value.removeprefix("linux-") + (_OTHER_WILLNEED[options.willneed] if other else "")
+
 
 _ADD_SWAP: Final = "Give the simulated machine swap slots"
 _MEANS: Final = {
@@ -388,6 +398,11 @@ def _judge(options: SimulationOptions, operation: Operation) -> Capability:
         return Capability(
             False, False, "This kernel does not know MADV_WILLNEED of anonymous memory", "Use Linux 3.9 or later"
         )
+    old = options.kernel is KernelModel.LINUX_2_6_24
+    if old and operation in (Operation.COLD, Operation.PAGEOUT):
+        return Capability(
+            False, False, f"Linux 2.6.24 does not know MADV_{operation.name}", "Use Linux 5.4 or later, or evict"
+        )
     lock_limit_pages = options.lock_limit_pages
     if operation is Operation.LOCK and lock_limit_pages == 0:
         return Capability(
@@ -402,6 +417,8 @@ def _judge(options: SimulationOptions, operation: Operation) -> Capability:
         return Capability(operation is not Operation.EVICT, False, why, _ADD_SWAP)
     if operation is Operation.WILLNEED and options.willneed is WillneedMode.PATCH_2008:
         means += ", in silence no more than half of what is free or inactive"
+    if operation is Operation.POPULATE and old:
+        means = "make_pages_present() faults swapped pages in, for writing"
     return Capability(True, True, means)
 
 

@@ -18,6 +18,20 @@ class KernelModel(enum.Enum):
     """Of January 2008; see :mod:`.rules` for what differs."""
 
 
+def kernel_model(name: str) -> KernelModel:
+    """Return the kernel called `name`.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none.
+    """
+    names = [kernel.value for kernel in KernelModel]
+    if name not in names:
+        raise ConfigurationError(f"No simulated kernel is called {name!r}", remedy=f"Choose from {', '.join(names)}")
+    return KernelModel(name)
+
+
 class ReadaheadMode(enum.Enum):
     """Which neighbours of a missing page the kernel reads with it."""
 
@@ -258,8 +272,19 @@ class SimulationOptions:
         ConfigurationError
             No device has that name, it is synchronous, or a size is impossible.
         """
+        options = cls.for_device(device_name, memory_bytes=memory_bytes, swap_bytes=swap_bytes, seed=seed)
+        return options.as_linux_2_6_24(patched=patched)
+
+    def as_linux_2_6_24(self, *, patched: bool) -> SimulationOptions:
+        """Return this machine with the kernel of :meth:`linux_2_6_24`.
+
+        Raises
+        ------
+        ConfigurationError
+            Its device is synchronous.
+        """
         return replace(
-            cls.for_device(device_name, memory_bytes=memory_bytes, swap_bytes=swap_bytes, seed=seed),
+            self,
             kernel=KernelModel.LINUX_2_6_24,
             readahead=ReadaheadMode.FIXED,
             slot_order=SlotOrder.SCAN,

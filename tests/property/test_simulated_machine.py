@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from dataclasses import replace
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
@@ -16,24 +15,39 @@ from samplecache.kernel.port import Advice, Region, Span, Tier
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.simulation.device import PROFILES
 from samplecache.simulation.machine import Machine
-from samplecache.simulation.options import ReadaheadMode, SimulationOptions, SlotOrder, WillneedMode
+from samplecache.simulation.options import KernelModel, ReadaheadMode, SimulationOptions, SlotOrder, WillneedMode
+from samplecache.simulation.pages import SimulatedRegion
 from samplecache.simulation.scheduler import Scheduler
 
 PAGE = 4096
 LOCK_LIMIT_PAGES = 12
 REGION_PAGES = 48
 
-MACHINES = st.builds(
-    SimulationOptions,
-    device=st.sampled_from([PROFILES[name] for name in ("hdd-7200", "ssd-sata", "nvme-p3700", "zram-lz4")]),
-    memory_pages=st.integers(LOCK_LIMIT_PAGES + 12, 80),
-    swap_slots=st.integers(64, 400),
-    page_cluster=st.integers(0, 6),
-    willneed=st.sampled_from([WillneedMode.LINUX, WillneedMode.PATCH_2008]),
-    lock_limit_bytes=st.just(LOCK_LIMIT_PAGES * PAGE),
-    slot_order=st.sampled_from(SlotOrder),
-    seed=st.integers(0, 3),
-)
+
+@st.composite
+def machines(draw: st.DrawFn) -> SimulationOptions:
+    """Draw any kernel, readahead and order of slots that go together."""
+    device = PROFILES[draw(st.sampled_from(["hdd-7200", "ssd-sata", "nvme-p3700", "zram-lz4"]))]
+    page_cluster = draw(st.integers(0, 6))
+    chunk_pages = draw(st.sampled_from([1, 4, 16, 32]))
+    readaheads = set(ReadaheadMode) - ({ReadaheadMode.ADAPTIVE} if chunk_pages < 1 << page_cluster else set())
+    order = st.sampled_from(sorted(readaheads, key=lambda mode: mode.value))
+    return SimulationOptions(
+        device=device,
+        memory_pages=draw(st.integers(LOCK_LIMIT_PAGES + 12, 80)),
+        swap_slots=draw(st.integers(64, 400)),
+        page_cluster=page_cluster,
+        kernel=KernelModel.LINUX_6_18 if device.synchronous else draw(st.sampled_from(KernelModel)),
+        readahead=None if device.synchronous else draw(st.none() | order),
+        willneed=draw(st.sampled_from(WillneedMode)),
+        lock_limit_bytes=LOCK_LIMIT_PAGES * PAGE,
+        chunk_pages=chunk_pages,
+        slot_order=draw(st.sampled_from(SlotOrder)),
+        seed=draw(st.integers(0, 3)),
+    )
+
+
+MACHINES = machines()
 
 SPANS = st.tuples(st.integers(0, REGION_PAGES), st.integers(0, REGION_PAGES)).map(lambda ends: Span(*sorted(ends)))
 
@@ -46,16 +60,20 @@ class SimulatedMachine(RuleBasedStateMachine):
     """Drives one thread; remembers what was written and what is locked."""
 
     regions = Bundle("regions")
+    files = Bundle("files")
 
-    @initialize(options=MACHINES, cluster=st.booleans())
-    def boot(self, options: SimulationOptions, cluster: bool) -> None:
-        if cluster and not options.device.synchronous:
-            options = replace(options, readahead=ReadaheadMode.CLUSTER)
+    @initialize(options=MACHINES)
+    def boot(self, options: SimulationOptions) -> None:
         self.options = options
         self.clock = VirtualClock()
         self.kernel = SimulatedKernel(options, self.clock)
         self.contents: dict[Region, bytearray] = {}
         self.locked: dict[Region, set[int]] = {}
+        self.mapped_files: list[SimulatedRegion] = []
+
+    def run(self, steps: Generator[int, None, object]) -> None:
+        for wake_ns in steps:
+            self.clock.sleep_until(wake_ns)
 
     @rule(target=regions, pages=st.integers(1, REGION_PAGES))
     def map(self, pages: int) -> Region:
@@ -68,6 +86,26 @@ class SimulatedMachine(RuleBasedStateMachine):
     def unmap(self, region: Region) -> None:
         self.kernel.unmap(region)
         del self.contents[region], self.locked[region]
+
+    @rule(target=files, pages=st.integers(1, REGION_PAGES))
+    def map_file(self, pages: int) -> SimulatedRegion:
+        file = self.kernel.machine.map_file(pages)
+        self.mapped_files.append(file)
+        return file
+
+    @rule(file=consumes(files))
+    def unmap_file(self, file: SimulatedRegion) -> None:
+        self.kernel.machine.unmap(file)
+        self.mapped_files.remove(file)
+
+    @rule(file=files, span=SPANS)
+    def read_file(self, file: SimulatedRegion, span: Span) -> None:
+        """Read pages of a file: no swap-in, whatever is pushed out for them."""
+        machine, before = self.kernel.machine, self.kernel.swap_counts()
+        with contextlib.suppress(ExhaustedError):
+            self.run(machine.touch(1, file, min(span.start, file.pages), min(span.stop, file.pages)))
+        assert (self.kernel.swap_counts() - before).pswpin == 0
+        assert all(slot > self.options.swap_slots for slot in machine.page_slots(file, 0, file.pages))
 
     @rule(region=regions, span=SPANS, value=st.integers(0, 3), skip=st.integers(0, PAGE - 1))
     def write(self, region: Region, span: Span, value: int, skip: int) -> None:
@@ -109,7 +147,10 @@ class SimulatedMachine(RuleBasedStateMachine):
     def advise(self, region: Region, span: Span, advice: Advice) -> None:
         span = clipped(region, span)
         before = self.kernel.thread_faults()
-        refused = advice is not Advice.WILLNEED and bool(self.locked[region] & set(span))
+        if advice is Advice.WILLNEED:
+            refused = self.options.willneed is WillneedMode.ABSENT
+        else:
+            refused = self.options.kernel is KernelModel.LINUX_2_6_24 or bool(self.locked[region] & set(span))
         try:
             self.kernel.advise(region, span, advice)
         except NotPermittedError:
@@ -178,10 +219,15 @@ class SimulatedMachine(RuleBasedStateMachine):
     @invariant()
     def every_page_in_memory_is_counted(self) -> None:
         machine = self.kernel.machine
-        assert machine.used_pages == sum(machine.frames(self.kernel.model(region)) for region in self.contents)
+        models = [*map(self.kernel.model, self.contents), *self.mapped_files]
+        assert machine.used_pages == sum(map(machine.frames, models))
 
     def teardown(self) -> None:
         self.clock.sleep_until(self.clock.now_ns() + NS_PER_S)
+        # Where swap is full, what it holds comes back into more memory only.
+        self.run(self.kernel.machine.resize_memory(1, 1 << 20))
+        for file in self.mapped_files:
+            self.kernel.machine.unmap(file)
         for region, expected in self.contents.items():
             self.kernel.unlock(region, region.span)
             assert self.kernel.read(region, 0, len(expected)) == expected
@@ -208,7 +254,7 @@ def test_pswpin_is_the_number_of_pages_read() -> None:
 
 OPERATIONS = st.tuples(
     st.sampled_from(["touch", "populate", "write", "willneed", "pageout", "lock", "evict"]),
-    st.integers(0, 1),
+    st.integers(0, 2),
     SPANS,
 )
 
@@ -224,7 +270,7 @@ def test_threads_that_interleave_at_every_sleep_leave_the_machine_consistent(
 ) -> None:
     clock = VirtualClock()
     machine = Machine(options, clock.now_ns)
-    regions = [machine.map(REGION_PAGES), machine.map(REGION_PAGES)]
+    regions = [machine.map(REGION_PAGES), machine.map(REGION_PAGES), machine.map_file(REGION_PAGES)]
 
     def thread(number: int, script: list[tuple[str, int, Span]]) -> Generator[int, None, None]:
         for name, index, span in script:
@@ -245,7 +291,8 @@ def test_threads_that_interleave_at_every_sleep_leave_the_machine_consistent(
     assert all(each.finished for each in threads)
     mapped = [region for region in regions if region.mapped]
     assert machine.used_pages == sum(machine.frames(region) for region in mapped)
-    slots = [slot for region in mapped for slot in machine.page_slots(region, 0, region.pages) if slot]
+    anonymous = [region for region in mapped if not region.file]
+    slots = [slot for region in anonymous for slot in machine.page_slots(region, 0, region.pages) if slot]
     assert len(slots) == len(set(slots)) == options.swap_slots - machine.free_slots
     for region in mapped:
         machine.unmap(region)

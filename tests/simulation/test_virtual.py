@@ -293,7 +293,7 @@ class TestCommand:
 
     def test_table_says_that_it_is_simulated(self) -> None:
         done = command("--strategies", "willneed", "--seed", "5")
-        assert done.stdout.startswith("SIMULATED: hdd-laptop-2008, memory 64.0 MiB, seed 5\n")
+        assert done.stdout.startswith("SIMULATED: linux-6.18, hdd-laptop-2008, memory 64.0 MiB, seed 5\n")
         assert "0 of 1750" in done.stdout
 
     @pytest.mark.parametrize(

@@ -127,12 +127,35 @@ class TestAdaptive:
             process.squeeze()
         assert sizes == [64, 64, 32, 32, 16, 16, 8, 8]
 
-    def test_where_a_third_is_used_it_stays(self) -> None:
-        process, region = swapped(ReadaheadMode.ADAPTIVE, 2047, chunk_pages=64, page_cluster=4)
-        for page in range(16, 2047, 16):
-            process.touch(region, page, page + 6)
-            assert self.sized(process) == 16
-            process.squeeze()
+    @pytest.mark.parametrize(
+        ("used", "unused", "expected"),
+        [
+            (16, 0, 32),
+            (8, 8, 32),  # a half
+            (7, 9, 16),
+            (4, 12, 16),  # a quarter
+            (3, 13, 8),
+            (0, 16, 8),
+            (15, 0, 16),  # too few fates are known
+            (0, 15, 16),
+        ],
+    )
+    def test_half_used_doubles_it_and_less_than_a_quarter_halves_it(
+        self, used: int, unused: int, expected: int
+    ) -> None:
+        process, region = swapped(ReadaheadMode.ADAPTIVE, 63, chunk_pages=32)
+        readahead = process.machine.readahead
+
+        def learn(used: int, unused: int) -> int:
+            for _ in range(used):
+                readahead.hit(region, region.base, True)
+            for _ in range(unused):
+                readahead.unused()
+            readahead.neighbours(region, region.base)
+            return self.sized(process)
+
+        assert learn(8, 0) == 16
+        assert learn(used, unused) == expected
 
     def test_page_cluster_0_switches_it_off(self) -> None:
         process, region = swapped(ReadaheadMode.ADAPTIVE, 32, page_cluster=0)

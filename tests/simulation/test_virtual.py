@@ -296,9 +296,26 @@ class TestCommand:
         assert done.stdout.startswith("SIMULATED: linux-6.18, hdd-laptop-2008, memory 64.0 MiB, seed 5\n")
         assert "0 of 1750" in done.stdout
 
+    def test_the_kernel_of_2008_prefetches_with_the_patch_only(self) -> None:
+        """Without it the strategy's place is taken by one that faults; with it nobody but the reader does."""
+        faults = {}
+        for patch in ((), ("--patched",)):
+            done = command("--json", "--strategies", "willneed", "--kernel", "linux-2.6.24", *patch)
+            document = json.loads(done.stdout)
+            (row,) = document["strategies"]
+            assert document["kernel"] == "linux-2.6.24"
+            faults[document["willneed"]] = row["worker_major_faults"] > 0
+        assert faults == {"absent": True, "patch-2008": False}
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
-        [(("--strategies", "none,telepathy"), "telepathy"), (("--device", "drum"), "Choose from hdd-laptop-2008")],
+        [
+            (("--strategies", "none,telepathy"), "telepathy"),
+            (("--device", "drum"), "Choose from hdd-laptop-2008"),
+            (("--kernel", "linux-1.0"), "Choose from linux-6.18, linux-2.6.24"),
+            (("--patched",), "Add --kernel linux-2.6.24"),
+            (("--kernel", "linux-2.6.24", "--device", "zram-lz4"), "zram came with Linux 3.14"),
+        ],
     )
     def test_errors_are_a_line(self, arguments: tuple[str, ...], message: str) -> None:
         done = command(*arguments)

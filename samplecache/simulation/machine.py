@@ -470,7 +470,9 @@ class Machine:
     def _check_knows(self, advice: str) -> None:
         if not self._rules.knows_pageout:
             raise NotPermittedError(
-                f"Linux 2.6.24 does not know {advice} (EINVAL)", remedy="Use Linux 5.4 or later, or evict the pages"
+                f"Linux 2.6.24 does not know {advice}",
+                remedy="Use Linux 5.4 or later, or evict the pages",
+                errno="EINVAL",
             )
 
     def _thread(self, thread: int) -> SimulatedThread:

@@ -192,14 +192,14 @@ class SimulationOptions:
             ),
             (self.log_events < 0, f"a log of {self.log_events} events", "Give 0 for no log, or more"),
             (
-                by_slot and self.device.synchronous,
-                f"{self.readahead.value if self.readahead else ''} readahead on a synchronous device",
-                "Leave readahead to the device, or choose one that rotates",
-            ),
-            (
                 old and self.device.synchronous,
                 "Linux 2.6.24 with a synchronous swap device",
                 "Choose a disk or an SSD; zram came with Linux 3.14",
+            ),
+            (
+                by_slot and self.device.synchronous,
+                f"{self.readahead.value if self.readahead else ''} readahead on a synchronous device",
+                "Leave readahead to the device, or choose one that rotates",
             ),
             (
                 self.slot_order is not SlotOrder.CLUSTERS and self.swap_slots == 0,

@@ -165,8 +165,11 @@ class TestWhatItDoesNotKnow:
     def test_advice_of_later_kernels_is_refused(self, advice: str) -> None:
         own = process()
         region = own.mapped(4)
-        with pytest.raises(NotPermittedError, match=r"Linux 2\.6\.24 does not know .* Use Linux 5\.4 or later"):
+        with pytest.raises(
+            NotPermittedError, match=r"Linux 2\.6\.24 does not know .* Use Linux 5\.4 or later"
+        ) as refusal:
             own.run(getattr(own.machine, advice)(THREAD, region, 0, 4))
+        assert refusal.value.details["errno"] == "EINVAL"
         assert own.states(region) == [PRESENT] * 4
 
     def test_the_lab_evicts_all_the_same(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import enum
 import errno
-import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from samplecache.clock import NS_PER_MS
 from samplecache.errors import InvalidSpanError
 from samplecache.kernel.inspection import InspectedKernel
 from samplecache.kernel.port import Advice, Region, Span
+from samplecache.simulation.chance import shuffled
 
 WAIT_TIMEOUT_MS: Final = 20_000
 LONGEST_SLEEP_MS: Final = 60_000
@@ -356,7 +356,7 @@ class Sleep(Step):
 
 def _drawn(span: Span, seed: int, count: int | None = None) -> list[int]:
     pages = range(span.start, span.stop)
-    return random.Random(seed).sample(pages, len(pages) if count is None else count)  # noqa: S311 -- not a secret
+    return shuffled(pages, seed)[: len(pages) if count is None else count]
 
 
 AnyStep = Annotated[

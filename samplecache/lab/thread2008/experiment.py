@@ -71,6 +71,8 @@ class Figures:
     unannounced_start_ns: int
     blocks: int
     late_blocks: int
+    late_announced_blocks: int
+    """Of these, blocks of announced event sounds."""
     late_music_blocks: int
     longest_stall_ns: int
     audio_major_faults: int
@@ -212,6 +214,7 @@ def run(row: Row, device: str, seed: int, scale: Scale, registry: StrategyRegist
         unannounced_start_ns=_median([one.stats.first_block_ns for one in unannounced]),
         blocks=sum(one.stats.blocks for one in outcome.performances),
         late_blocks=outcome.late_blocks,
+        late_announced_blocks=sum(one.stats.late_blocks for one in announced),
         late_music_blocks=sum(one.stats.late_blocks for one in outcome.performances if one.cue.sample_id == MUSIC),
         longest_stall_ns=outcome.longest_stall_ns,
         audio_major_faults=outcome.reader_faults.major,

@@ -133,6 +133,8 @@ def _share(part: int, whole: int) -> float:
 
 
 LATE: Final = Measure("late blocks", lambda one: one.late_blocks, 5)
+LATE_ANNOUNCED: Final = Measure("late blocks of announced sounds", lambda one: one.late_announced_blocks, 3)
+LATE_MUSIC: Final = Measure("late blocks of the music", lambda one: one.late_music_blocks, 5)
 STALL: Final = Measure("longest stall, ms", lambda one: one.longest_stall_ns / 1e6, 10)
 ANNOUNCED: Final = Measure(
     "announced sounds that started in time, %",

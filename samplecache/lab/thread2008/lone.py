@@ -13,6 +13,7 @@ from samplecache.simulation.memory import Steps
 from samplecache.simulation.options import SimulationOptions, SlotOrder
 from samplecache.simulation.pages import CACHED, READING, STATE, SimulatedRegion
 
+PAGE_BYTES: Final = 4096
 SOUND_PAGES: Final = 128
 """512 KiB: three seconds of 44.1 kHz stereo, 16 bits."""
 WAYS: Final[dict[str, Callable[[Machine, SimulatedRegion], Steps]]] = {
@@ -97,7 +98,7 @@ class Cap:
 def capped(memory_bytes: int, asked_pages: int) -> Cap:
     """Ask for `asked_pages` pages at once and return how many come."""
     clock = VirtualClock()
-    swap_bytes = 2 * asked_pages * 4096
+    swap_bytes = 2 * asked_pages * PAGE_BYTES
     options = SimulationOptions.linux_2_6_24("ssd-sata", memory_bytes=memory_bytes, swap_bytes=swap_bytes, patched=True)
     machine = Machine(options, clock.now_ns)
     region = machine.map(asked_pages)
@@ -111,7 +112,10 @@ def capped(memory_bytes: int, asked_pages: int) -> Cap:
 
 def read_ns(device: str, pages: int) -> int:
     """Return how long one read of `pages` pages takes that lies anywhere on an idle device, in nanoseconds."""
-    return Device(device_profile(device), 4096).submit(0, 1 << 20, pages)
+    profile = device_profile(device)
+    if profile.page_ns is not None:
+        return pages * profile.page_ns
+    return Device(profile, PAGE_BYTES).submit(0, 1 << 20, pages)
 
 
 def _finish(steps: Steps, clock: VirtualClock) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from samplecache.cli import lab_thread_2008
 from samplecache.cli.values import JsonFlag, parse_size
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     lab = typer.Typer(name="lab", help="Experiments that need no server.", no_args_is_help=True, rich_markup_mode=None)
     lab.callback()(_lab)
     lab.command("simulate")(_simulate)
+    lab_thread_2008.register(lab)
     app.add_typer(lab)
 
 

@@ -1,11 +1,10 @@
-"""The thread's claims: who said what, which rows decide it, and when it counts as borne out."""
+"""The thread's claims, who made them, and which rows decide each; and what nobody said, but figures do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+from samplecache.lab.thread2008.claim import Claim, predicts
 from samplecache.lab.thread2008.figures import (
     ANNOUNCED,
     DESKTOP_MAJOR,
@@ -17,87 +16,12 @@ from samplecache.lab.thread2008.figures import (
     SWAP,
     UNANNOUNCED,
     USED,
-    Measure,
     Results,
 )
 from samplecache.lab.thread2008.lone import READ_PAGES, read_ns
-from samplecache.lab.thread2008.rows import ROWS
-from samplecache.lab.thread2008.verdicts import Comparison, Outcome, Verdict, compare, together
+from samplecache.lab.thread2008.verdicts import Outcome
 
 B, T, W = Outcome.BETTER, Outcome.TIE, Outcome.WORSE
-
-
-@dataclass(frozen=True, slots=True)
-class Test:
-    """A comparison that a claim makes a prediction of.
-
-    Attributes
-    ----------
-    row, other : str
-        The rows that are compared.
-    measure : Measure
-        By what.
-    predicted : frozenset of Outcome
-        Outcomes of which the claim is borne out; empty if the figures are only to be seen.
-    """
-
-    row: str
-    other: str
-    measure: Measure
-    predicted: frozenset[Outcome] = frozenset()
-
-    def comparisons(self, results: Results) -> list[Comparison]:
-        """Return the comparison on each device that both rows ran on."""
-        found = [compare(results, device, self.measure, self.row, self.other) for device in results.devices]
-        return [one for one in found if one is not None]
-
-
-def _test(row: str, other: str, measure: Measure, *predicted: Outcome) -> Test:
-    return Test(ROWS[row].key, ROWS[other].key, measure, frozenset(predicted))
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Something that was said in the thread.
-
-    Attributes
-    ----------
-    key : str
-        What the document calls it.
-    author, quote : str
-        Who said it, and in which words.
-    meaning : str
-        What it is taken to predict; no figures.
-    tests : tuple of Test
-        What decides it: on a device it holds if all predictions do.
-    since : str
-        What kernels did about it later; no figures.
-    decide : Callable or None
-        Decides instead, on each device, where no comparison of rows can.
-    """
-
-    key: str
-    author: str
-    quote: str
-    meaning: str
-    tests: tuple[Test, ...] = ()
-    since: str = ""
-    decide: Callable[[Results], dict[str, bool]] | None = None
-
-    def holds(self, results: Results) -> dict[str, bool]:
-        """Return on which devices it is borne out and on which it is not; those that say nothing are left out."""
-        if self.decide is not None:
-            return self.decide(results)
-        found: dict[str, list[bool]] = {}
-        for test in self.tests:
-            if test.predicted:
-                for one in test.comparisons(results):
-                    found.setdefault(one.device, []).append(one.outcome in test.predicted)
-        return {device: all(borne_out) for device, borne_out in found.items()}
-
-    def verdict(self, results: Results) -> Verdict:
-        """Return what the figures say of it over all devices."""
-        return together(list(self.holds(results).values()))
 
 
 ONE_READ: Final = 1.5
@@ -146,7 +70,7 @@ CLAIMS: Final = (
         _PETER,
         "make_pages_present() relies on page faults [...] and will thus wait for all data",
         "Announced sounds are in RAM sooner with the patch than with make_pages_present.",
-        (_test("patch", "populate", PREFETCH, B), _test("patch", "populate", UNANNOUNCED)),
+        (predicts("patch", "populate", PREFETCH, B), predicts("patch", "populate", UNANNOUNCED)),
         since="make_pages_present became MADV_POPULATE_READ in Linux 5.14; it still waits for each fault.",
     ),
     Claim(
@@ -155,9 +79,9 @@ CLAIMS: Final = (
         "swapin_readahead() is _supposed_ to make the difference moot.",
         "With make_pages_present no more blocks of announced sounds are late than with the patch.",
         (
-            _test("populate", "patch", LATE_ANNOUNCED, B, T),
-            _test("populate", "patch", ANNOUNCED),
-            _test("populate", "patch", LATE),
+            predicts("populate", "patch", LATE_ANNOUNCED, B, T),
+            predicts("populate", "patch", ANNOUNCED),
+            predicts("populate", "patch", LATE),
         ),
         since="Linux 3.14 sized the window by hits (579f82901f6f), 4.14 reads virtual neighbours (ec560175c0b6).",
     ),
@@ -167,9 +91,9 @@ CLAIMS: Final = (
         "Does he know about pthread_create()? [...] That would get him out of trouble.",
         "Fewer blocks of announced sounds are late with a touching thread than without.",
         (
-            _test("touch", "stock", LATE_ANNOUNCED, B),
-            _test("touch", "stock", ANNOUNCED),
-            _test("touch", "stock", LATE_MUSIC),
+            predicts("touch", "stock", LATE_ANNOUNCED, B),
+            predicts("touch", "stock", ANNOUNCED),
+            predicts("touch", "stock", LATE_MUSIC),
         ),
         since="Nothing had to change: a thread that touches works on every kernel.",
     ),
@@ -179,10 +103,10 @@ CLAIMS: Final = (
         "I don't know that the usefulness of the feature is worth actually expending code on.",
         "With the patch no fewer blocks are late than with a touching thread, which needs no patch.",
         (
-            _test("patch", "touch", LATE, T, W),
-            _test("patch", "touch", LATE_ANNOUNCED),
-            _test("patch", "stock", LATE_ANNOUNCED),
-            _test("patch", "stock", UNANNOUNCED),
+            predicts("patch", "touch", LATE, T, W),
+            predicts("patch", "touch", LATE_ANNOUNCED),
+            predicts("patch", "stock", LATE_ANNOUNCED),
+            predicts("patch", "stock", UNANNOUNCED),
         ),
         since="It was written again five years later, and stayed.",
     ),
@@ -192,9 +116,9 @@ CLAIMS: Final = (
         "its better to do a best effort at not hitting swap than it is to strain the system with mlock usage",
         "The desktop waits longer per action when all event sounds are locked than with the patch.",
         (
-            _test("patch", "mlock-sounds", PER_ACTION, B),
-            _test("patch", "mlock-all", PER_ACTION),
-            _test("patch", "mlock-sounds", LATE),
+            predicts("patch", "mlock-sounds", PER_ACTION, B),
+            predicts("patch", "mlock-all", PER_ACTION),
+            predicts("patch", "mlock-sounds", LATE),
         ),
         since="Its default limit grew from 32 KiB to 8 MiB (Linux 5.16): enough for some twenty event sounds.",
     ),
@@ -203,7 +127,7 @@ CLAIMS: Final = (
         _ANDI,
         "The real problem [...] is that the data tends to be badly fragmented on the swap partition.",
         "Without prefetching, fewer blocks are late and the desktop waits less where swap is not fragmented.",
-        (_test("fresh", "stock", LATE, B), _test("fresh", "stock", PER_ACTION, B)),
+        (predicts("fresh", "stock", LATE, B), predicts("fresh", "stock", PER_ACTION, B)),
         since="Slots are still handed out in the order of eviction, in clusters; 4.14 reads around the gaps.",
     ),
     Claim(
@@ -212,9 +136,9 @@ CLAIMS: Final = (
         "if that problem was [attacked] the need for such prefetching would be far less",
         "Where swap is not fragmented, no fewer blocks of announced sounds are late with the patch than without.",
         (
-            _test("patch-fresh", "fresh", LATE_ANNOUNCED, T, W),
-            _test("patch-fresh", "fresh", ANNOUNCED),
-            _test("fresh", "stock", LATE_ANNOUNCED),
+            predicts("patch-fresh", "fresh", LATE_ANNOUNCED, T, W),
+            predicts("patch-fresh", "fresh", ANNOUNCED),
+            predicts("fresh", "stock", LATE_ANNOUNCED),
         ),
     ),
     Claim(
@@ -223,9 +147,9 @@ CLAIMS: Final = (
         "I still don't know why my allocate-swapspace-according-to-virtual-address change didn't help. Much.",
         "Slots by virtual address change neither late blocks nor the desktop's waits for the better.",
         (
-            _test("virtual", "stock", LATE, T, W),
-            _test("virtual", "stock", PER_ACTION, T, W),
-            _test("virtual", "fresh", PER_ACTION),
+            predicts("virtual", "stock", LATE, T, W),
+            predicts("virtual", "stock", PER_ACTION, T, W),
+            predicts("virtual", "fresh", PER_ACTION),
         ),
         since="Never merged. Linux 4.14 reads the virtual neighbours wherever their slots are.",
     ),
@@ -235,11 +159,11 @@ CLAIMS: Final = (
         "Any reason swapping couldn't be done on e.g. 1MB chunks?",
         "With 1 MiB chunks and no prefetch, no more blocks are late than with the patch and small blocks.",
         (
-            _test("chunks-1m", "patch", LATE, B, T),
-            _test("chunks-1m", "patch", LATE_ANNOUNCED),
-            _test("chunks-1m", "stock", LATE),
-            _test("chunks-64k", "stock", LATE),
-            _test("patch-chunks-1m", "chunks-1m", LATE),
+            predicts("chunks-1m", "patch", LATE, B, T),
+            predicts("chunks-1m", "patch", LATE_ANNOUNCED),
+            predicts("chunks-1m", "stock", LATE),
+            predicts("chunks-64k", "stock", LATE),
+            predicts("patch-chunks-1m", "chunks-1m", LATE),
         ),
         since="Never merged as such; swap-outs of whole huge pages (4.13) and of large folios (6.10) come nearest.",
     ),
@@ -248,7 +172,7 @@ CLAIMS: Final = (
         _RIK,
         "Don't malloc() and free() hopelessly fragment memory over time [...]?",
         "More of what 1 MiB chunks bring is used where heaps are tidy than where they are as malloc() left them.",
-        (_test("chunks-1m-tidy", "chunks-1m", USED, B), _test("chunks-1m", "chunks-64k", USED)),
+        (predicts("chunks-1m-tidy", "chunks-1m", USED, B), predicts("chunks-1m", "chunks-64k", USED)),
     ),
     Claim(
         "one-megabyte",
@@ -263,7 +187,7 @@ CLAIMS: Final = (
         _ANDI,
         "The only drawback is that the swap might be full sooner",
         "The desktop waits no longer with 1 MiB chunks than with the kernel as it was.",
-        (_test("chunks-1m", "stock", PER_ACTION, B, T), _test("chunks-1m", "stock", SWAP)),
+        (predicts("chunks-1m", "stock", PER_ACTION, B, T), predicts("chunks-1m", "stock", SWAP)),
     ),
     Claim(
         "second-drawback",
@@ -271,9 +195,9 @@ CLAIMS: Final = (
         "we evict more potentially useful data every time we swap in a whole lot of extra data",
         "With 1 MiB chunks the desktop waits longer per action than with 64 KiB chunks.",
         (
-            _test("chunks-1m", "chunks-64k", PER_ACTION, W),
-            _test("chunks-1m", "chunks-64k", DESKTOP_MAJOR),
-            _test("chunks-1m", "stock", PER_ACTION),
+            predicts("chunks-1m", "chunks-64k", PER_ACTION, W),
+            predicts("chunks-1m", "chunks-64k", DESKTOP_MAJOR),
+            predicts("chunks-1m", "stock", PER_ACTION),
         ),
         since="Linux 3.14 reads only the missing page when nothing suggests more.",
     ),
@@ -283,7 +207,7 @@ CLAIMS: Final = (
         "automatically change our chunk size based on those statistics",
         "Adaptive chunks are at least as good as each fixed size, for the desktop and for the audio.",
         tuple(
-            _test("adaptive", fixed, measure, B, T)
+            predicts("adaptive", fixed, measure, B, T)
             for measure in (PER_ACTION, LATE)
             for fixed in ("chunks-64k", "chunks-256k", "chunks-1m")
         ),
@@ -312,3 +236,72 @@ CLAIMS: Final = (
     ),
 )
 """All claims, in the order of the page."""
+
+
+OBSERVATIONS: Final = (
+    Claim(
+        "too-late",
+        "",
+        "A prefetch that comes with the sound itself does not help it to start.",
+        "No more unannounced sounds start in time with the patch than with no prefetch: its reads are in the queue "
+        "before the first block's.",
+        (predicts("patch", "stock", UNANNOUNCED, T, W), predicts("touch", "stock", UNANNOUNCED)),
+    ),
+    Claim(
+        "too-early",
+        "",
+        "Music that is announced as a whole is prefetched too early.",
+        "With the patch no fewer blocks of the music are late than with no prefetch: pages that nobody has used yet "
+        "are the first that reclaim takes back.",
+        (predicts("patch", "stock", LATE_MUSIC, T, W), predicts("mlock-announced", "stock", LATE_MUSIC)),
+    ),
+    Claim(
+        "in-only",
+        "",
+        "Chunks only help if pages were written out in chunks too.",
+        "With 1 MiB chunks in, but slots in the order of eviction, the desktop waits longer than with both.",
+        (predicts("chunks-1m-in", "chunks-1m", PER_ACTION, W), predicts("chunks-1m-in", "stock", PER_ACTION)),
+    ),
+    Claim(
+        "memory",
+        "",
+        "A quarter more memory does more than any of it.",
+        "With it no more blocks are late with no prefetch than with the patch without it, and the desktop waits less.",
+        (predicts("ample", "patch", LATE, B, T), predicts("ample", "patch", PER_ACTION, B)),
+    ),
+)
+"""What nobody said in the thread, in the order of the page."""
+
+MODERN: Final = (
+    Claim(
+        "modern-readahead",
+        "Linux 3.14 and 4.14",
+        "Readahead by hits, and of virtual neighbours",
+        "Without prefetching, today's kernel has no more late blocks than 2.6.24, and its desktop waits no longer.",
+        (predicts("today", "stock", LATE, B, T), predicts("today", "stock", PER_ACTION, B, T)),
+        since="On a rotating disk 6.18 still reads slot neighbours; virtual ones (ec560175c0b6) are for all others.",
+    ),
+    Claim(
+        "modern-willneed",
+        "Linux 3.9",
+        "WILLNEED of anonymous memory",
+        "Fewer blocks of announced sounds are late on today's kernel with it than without.",
+        (
+            predicts("today-willneed", "today", LATE_ANNOUNCED, B),
+            predicts("today-willneed", "patch", LATE_ANNOUNCED),
+        ),
+        since="1998cc048901: the patch's idea, without its cap.",
+    ),
+    Claim(
+        "modern-populate",
+        "Linux 5.14",
+        "MADV_POPULATE_READ",
+        "On today's kernel no more blocks of announced sounds are late with it than with WILLNEED.",
+        (
+            predicts("today-populate", "today-willneed", LATE_ANNOUNCED, B, T),
+            predicts("today-touch", "today-willneed", LATE_ANNOUNCED),
+        ),
+        since="make_pages_present for programs (4ca9b3859dac), which Andrew asked for.",
+    ),
+)
+"""What kernels changed since, in the order of the page."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,8 @@ class Outcome(enum.Enum):
     BETTER = "better"
     TIE = "a tie"
     WORSE = "worse"
+    NOTHING = "nothing to tell apart"
+    """Less than counts, with either."""
 
 
 class Verdict(enum.Enum):
@@ -27,6 +30,7 @@ class Verdict(enum.Enum):
     RIGHT = "right"
     MIXED = "right on some devices"
     WRONG = "not borne out"
+    MOOT = "nothing to tell apart"
     SILENT = "the model cannot say"
 
 
@@ -61,8 +65,8 @@ class Comparison:
 def compare(results: Results, device: str, measure: Measure, row: str, other: str) -> Comparison | None:
     """Return how `row` stands to `other`; None if one of them has no run on the device.
 
-    It is better, or worse, if the medians differ by the measure's floor and by a tenth of the larger at least, and all
-    seeds but one in five say so too.
+    Where less is better and both medians are below the measure's floor, there is nothing to tell apart. One is better
+    if the medians differ by the floor and by a tenth of the larger at least, and all seeds but one in five say so too.
     """
     mine, others = results.of(row, device), results.of(other, device)
     if not mine or not others:
@@ -73,7 +77,9 @@ def compare(results: Results, device: str, measure: Measure, row: str, other: st
     medians = [statistics.median(map(measure.value, runs)) for runs in (mine, others)]
     change = abs(medians[0] - medians[1])
     outcome = Outcome.TIE
-    if change >= max(measure.floor, LEAST_CHANGE * max(medians)):
+    if not measure.more_is_better and max(medians) < measure.floor:
+        outcome = Outcome.NOTHING
+    elif change >= max(measure.floor, LEAST_CHANGE * max(medians)):
         enough = len(gains) - len(gains) // 5
         first_is_better = sign * (medians[0] - medians[1]) > 0
         if (better if first_is_better else worse) >= enough:
@@ -83,10 +89,14 @@ def compare(results: Results, device: str, measure: Measure, row: str, other: st
     )
 
 
-def together(holds: list[bool]) -> Verdict:
-    """Return the verdict on a claim that holds, or does not, on each of some devices."""
-    if not holds:
+def together(holds: Iterable[bool | None]) -> Verdict:
+    """Return the verdict on a claim that holds, or does not, on each of some devices; None is nothing to tell apart."""
+    found = list(holds)
+    decided = [one for one in found if one is not None]
+    if not found:
         return Verdict.SILENT
-    if all(holds):
+    if not decided:
+        return Verdict.MOOT
+    if all(decided):
         return Verdict.RIGHT
-    return Verdict.MIXED if any(holds) else Verdict.WRONG
+    return Verdict.MIXED if any(decided) else Verdict.WRONG

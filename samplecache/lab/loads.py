@@ -26,7 +26,8 @@ class Stage:
     thread : int
         What the machine knows the load's thread by.
     began_ns : int
-        When all samples are cold and the first cue may come; a warm-up lies before it.
+        When all samples are cold and the first cue may come; a warm-up lies before it. Nothing yet to who runs before
+        all others.
     """
 
     kernel: VirtualKernel

@@ -248,13 +248,18 @@ class VirtualCache:
 
     def _prepare(self) -> Steps:
         """Upload, make cold, and start everyone."""
-        machine = self.kernel.machine
-        for sample in self._workload.samples:
-            yield from self._upload(sample)
-        if self._workload.warm_up_ns:
-            self._began_ns = self.clock.now_ns() + self._workload.warm_up_ns
+        machine, workload = self.kernel.machine, self._workload
+        for load in workload.before:
+            yield from load.run(self._stage())
+        start_ns = self.clock.now_ns()
+        if workload.warm_up_ns:
+            self._began_ns = start_ns + workload.warm_up_ns
             self._press()
-            yield self._began_ns
+        for number, sample in enumerate(workload.samples, 1):
+            yield max(self.clock.now_ns(), start_ns + workload.upload_ns * number // len(workload.samples))
+            yield from self._upload(sample)
+        if workload.warm_up_ns:
+            yield max(self.clock.now_ns(), self._began_ns)
             self._begin()
             return
         memory_pages = machine.memory_pages
@@ -278,8 +283,10 @@ class VirtualCache:
 
     def _press(self) -> None:
         for load in self._workload.loads:
-            stage = Stage(self.kernel, self.clock, self._new_thread("load"), self._began_ns)
-            self.scheduler.start(load.run(stage), priority=_LOAD)
+            self.scheduler.start(load.run(self._stage()), priority=_LOAD)
+
+    def _stage(self) -> Stage:
+        return Stage(self.kernel, self.clock, self._new_thread("load"), self._began_ns)
 
     def _begin(self) -> None:
         self._swap_before = self.kernel.swap_counts()

@@ -91,9 +91,13 @@ class Workload:
         What is played. One sample may sound several times at once.
     loads : tuple of Press
         What else wants memory.
+    before : tuple of Press
+        What wants memory before anything else does, one after the other.
     warm_up_ns : int
-        How long loads run before the beginning, right after the uploads, so that samples get as cold as disuse makes
-        them; 0 to have all of memory taken away and given back instead.
+        How long loads run before the beginning, so that samples get as cold as disuse makes them; 0 to have all of
+        memory taken away and given back instead.
+    upload_ns : int
+        How much of the warm-up is over when the last sample is uploaded; they come evenly spread.
 
     Raises
     ------
@@ -104,7 +108,9 @@ class Workload:
     samples: tuple[VirtualSample, ...]
     cues: tuple[Cue, ...]
     loads: tuple[Press, ...] = ()
+    before: tuple[Press, ...] = ()
     warm_up_ns: int = 0
+    upload_ns: int = 0
 
     def __post_init__(self) -> None:
         known = {sample.sample_id for sample in self.samples}
@@ -115,8 +121,11 @@ class Workload:
                 raise InvalidError(f"a cue has a negative time: {cue}", remedy="Give 0 or more nanoseconds")
         if any(sample.frames < 1 for sample in self.samples):
             raise InvalidError("a sample has no frames", remedy="Give it one frame at least")
-        if self.warm_up_ns < 0:
-            raise InvalidError(f"a warm-up lasts {self.warm_up_ns} ns", remedy="Give 0 or more nanoseconds")
+        if not 0 <= self.upload_ns <= self.warm_up_ns:
+            raise InvalidError(
+                f"a warm-up lasts {self.warm_up_ns} ns, with uploads for {self.upload_ns}",
+                remedy="Give it 0 or more nanoseconds, and uploads no more than that",
+            )
 
 
 def beat(strategy: str, seed: int = 0, *, hint_ahead_ns: int | None = HINT_AHEAD_NS) -> Workload:

@@ -254,9 +254,10 @@ class TestWorkload:
         with pytest.raises(InvalidError, match="load is impossible"):
             Load(*facts)
 
-    def test_a_negative_warm_up_is_refused(self) -> None:
-        with pytest.raises(InvalidError, match="warm-up lasts -1 ns"):
-            Workload((minute("pad"),), (), warm_up_ns=-1)
+    @pytest.mark.parametrize(("warm_up_ns", "upload_ns"), [(-1, -1), (1, 2), (1, -1)])
+    def test_impossible_warm_ups_are_refused(self, warm_up_ns: int, upload_ns: int) -> None:
+        with pytest.raises(InvalidError, match="a warm-up lasts"):
+            Workload((minute("pad"),), (), warm_up_ns=warm_up_ns, upload_ns=upload_ns)
 
     def test_empty_samples_are_refused(self) -> None:
         with pytest.raises(InvalidError, match="no frames"):

@@ -17,7 +17,7 @@ OPTIONS = SimulationOptions.for_device("ssd-sata", memory_bytes=1 << 20, swap_by
 
 
 class Writer:
-    """Writes a buffer once, and looks where the samples are just before the first cue."""
+    """Writes a buffer once, halfway through the warm-up, and looks where the samples are just before the first cue."""
 
     def __init__(self, pages: int) -> None:
         self.pages = pages
@@ -28,6 +28,7 @@ class Writer:
     def run(self, stage: Stage) -> Generator[int, None, None]:
         machine = stage.kernel.machine
         self.ahead_ns = stage.began_ns - stage.clock.now_ns()
+        yield stage.clock.now_ns() + self.ahead_ns // 2
         region = machine.map(self.pages)
         yield from machine.write(stage.thread, region, 0, self.pages)
         yield max(stage.clock.now_ns(), stage.began_ns - 1)
@@ -37,7 +38,8 @@ class Writer:
 def run(writer: Writer, *, warm_up_ns: int = NS_PER_S, locked: bool = False) -> int:
     """Run; return how many major faults the reader of the older sample took."""
     samples = (VirtualSample("old", STEREO, STEREO.rate_hz, locked), VirtualSample("young", STEREO, STEREO.rate_hz))
-    virtual = VirtualCache(OPTIONS, Workload(samples, (Cue("old", 0),), (writer,), warm_up_ns), StrategyRegistry())
+    workload = Workload(samples, (Cue("old", 0),), (writer,), warm_up_ns=warm_up_ns)
+    virtual = VirtualCache(OPTIONS, workload, StrategyRegistry())
     writer.look = lambda: [virtual.cache.residency(sample.sample_id).in_core for sample in samples]
     faults = virtual.run().reader_faults.major
     virtual.close()

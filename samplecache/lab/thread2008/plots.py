@@ -1,0 +1,169 @@
+"""The page's plots, in PNG. Needs matplotlib, which only the demo's dependencies bring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from samplecache.errors import ConfigurationError
+from samplecache.lab.thread2008.figures import LATE, PER_ACTION, USED, Measure, Results, Summary
+from samplecache.lab.thread2008.lone import PAGE_BYTES, read_ns
+from samplecache.lab.thread2008.rows import ROWS
+from samplecache.simulation.device import device_profile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK: Final = "#22303c"
+OLD: Final = "#8a99a8"
+AUDIO: Final = "#b5443c"
+DESKTOP: Final = "#2f6f9f"
+USE: Final = "#4f8a4c"
+CHUNK_ROWS: Final = (("stock", 8), ("chunks-64k", 16), ("chunks-256k", 64), ("chunks-1m", 256))
+"""The kernel as it was reads 8 pages at the most."""
+
+
+def require_matplotlib() -> None:
+    """Raise unless plots can be drawn.
+
+    Raises
+    ------
+    ConfigurationError
+        matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            "The plots need matplotlib, which is not installed", remedy="Install samplecache[demo]"
+        ) from error
+
+
+def draw(results: Results, directory: Path) -> list[Path]:
+    """Write all plots into `directory`, which exists; return their files.
+
+    Raises
+    ------
+    ConfigurationError
+        matplotlib is not installed.
+    """
+    require_matplotlib()
+    plots = {
+        "late-blocks": _late_blocks(results),
+        "read-cost": _read_cost(results),
+        "chunks": _chunks(results),
+        "trade": _trade(results),
+    }
+    written = []
+    for name, figure in plots.items():
+        written.append(directory / f"{name}.png")
+        figure.savefig(written[-1], dpi=110, metadata={"Software": None})
+    return written
+
+
+def _figure(results: Results, title: str, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, color=INK, fontsize=12)
+    figure.supxlabel(
+        f"SIMULATED · seeds {', '.join(map(str, results.seeds))} · markers: median, lines: least to most",
+        fontsize=8,
+        color=OLD,
+    )
+    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(colors=INK, labelsize=8)
+        each.grid(alpha=0.25, linewidth=0.6)
+        each.set_axisbelow(True)
+    return figure, axes
+
+
+def _spread(summary: Summary) -> list[list[float]]:
+    return [[summary.median - summary.least], [summary.most - summary.median]]
+
+
+def _rotating(results: Results) -> list[str]:
+    return [device for device in results.devices if device_profile(device).rotational] or list(results.devices[:1])
+
+
+def _late_blocks(results: Results) -> Figure:
+    """Return bars of late blocks, a panel for each rotating disk."""
+    devices = _rotating(results)
+    rows = [row for row in ROWS.values() if results.of(row.key, devices[0])]
+    figure, panels = _figure(results, "Late blocks by row", len(devices), 4.2 + 3.4 * len(devices), 7.6)
+    for panel, device in zip(panels, devices, strict=True):
+        for place, row in enumerate(rows):
+            late = LATE.summary(results.of(row.key, device))
+            colour = DESKTOP if row.today else OLD if row.key == "stock" else AUDIO
+            panel.barh(place, late.median, color=colour, height=0.62)
+            panel.errorbar(late.median, place, xerr=_spread(late), color=INK, linewidth=1, capsize=2)
+        panel.set_title(device, fontsize=10, color=INK)
+        panel.set_xlabel("late blocks in a run (25 ms each)", fontsize=9, color=INK)
+        panel.set_yticks(range(len(rows)), [row.label for row in rows] if panel is panels[0] else [])
+        panel.invert_yaxis()
+    return figure
+
+
+def _read_cost(results: Results) -> Figure:
+    """Return curves of what a read of some size costs, in reads of 4 KiB."""
+    figure, (panel,) = _figure(results, "What a read costs, in reads of 4 KiB", 1, 7.4, 4.6)
+    figure.supxlabel("SIMULATED · from the device profiles alone, an idle device, no seeds", fontsize=8, color=OLD)
+    sizes = [1 << power for power in range(9)]
+    for device in results.devices:
+        costs = [read_ns(device, pages) / read_ns(device, 1) for pages in sizes]
+        panel.plot([pages * PAGE_BYTES / 1024 for pages in sizes], costs, marker="o", markersize=3, label=device)
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    panel.set_xticks([4, 16, 64, 256, 1024], ["4", "16", "64", "256", "1024"])
+    panel.set_xlabel("size of the read, KiB", fontsize=9, color=INK)
+    panel.set_ylabel("time, as a multiple of 4 KiB", fontsize=9, color=INK)
+    panel.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _chunks(results: Results) -> Figure:
+    """Return three panels over the size of chunks, on the first device."""
+    device = results.devices[0]
+    figure, panels = _figure(results, f"Chunks in and out, no prefetch, {device}", 3, 11.0, 4.2)
+    shown: tuple[tuple[Measure, str], ...] = ((LATE, AUDIO), (PER_ACTION, DESKTOP), (USED, USE))
+    for panel, (measure, colour) in zip(panels, shown, strict=True):
+        summaries = [measure.summary(results.of(row, device)) for row, _ in CHUNK_ROWS]
+        places = range(len(CHUNK_ROWS))
+        panel.plot(places, [each.median for each in summaries], color=colour, marker="o", label="chunks of that size")
+        for place, each in zip(places, summaries, strict=True):
+            panel.errorbar(place, each.median, yerr=_spread(each), color=colour, linewidth=1, capsize=3)
+        for row, style in (("adaptive", "--"), ("chunks-1m-tidy", ":")):
+            level = measure.summary(results.of(row, device)).median
+            panel.axhline(level, color=INK, linestyle=style, linewidth=1, label=ROWS[row].label)
+        panel.set_xticks(places, ["32 KiB\n(2.6.24)", *(f"{pages * 4} KiB" for _, pages in CHUNK_ROWS[1:])])
+        panel.set_title(measure.name, fontsize=9, color=INK)
+        panel.set_ylim(bottom=0)
+    panels[0].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def _trade(results: Results) -> Figure:
+    """Return rows as points: late blocks against the desktop's waits, on the first device."""
+    device = results.devices[0]
+    figure, (panel,) = _figure(results, f"Audio against desktop, {device}", 1, 9.0, 6.4)
+    for row in ROWS.values():
+        runs = results.of(row.key, device)
+        if not runs:
+            continue
+        late, wait = LATE.summary(runs), PER_ACTION.summary(runs)
+        colour = DESKTOP if row.today else OLD if row.key == "stock" else AUDIO
+        spread: dict[str, Any] = {"xerr": _spread(wait), "yerr": _spread(late)}
+        panel.errorbar(wait.median, late.median, color=colour, alpha=0.35, linewidth=0.8, **spread)
+        panel.plot(wait.median, late.median, "o", color=colour, markersize=5)
+        panel.annotate(row.key, (wait.median, late.median), (4, 4), textcoords="offset points", fontsize=7, color=INK)
+    panel.set_xlabel(PER_ACTION.name, fontsize=9, color=INK)
+    panel.set_ylabel(LATE.name, fontsize=9, color=INK)
+    panel.set_yscale("symlog", linthresh=5)
+    panel.set_ylim(bottom=-0.5)
+    panel.set_xscale("log")
+    return figure

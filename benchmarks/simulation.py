@@ -21,6 +21,8 @@ from samplecache.simulation.options import SimulationOptions
 PAGES: Final = 1 << 14
 """64 MiB, as in the published traces of whole regions."""
 REPETITIONS: Final = 7
+CROWDS: Final = 3
+"""How often the crowd plays: each takes half a minute."""
 SESSIONS: Final = 64
 SESSION_NS: Final = 600 * NS_PER_S
 
@@ -138,18 +140,23 @@ def _crowd() -> list[Figure]:
     total_bytes = SESSIONS * _STEREO.frames_to_bytes(frames)
     load = Load(total_bytes // 8, 16 << 20, 0, SESSION_NS)
     options = SimulationOptions.for_device("nvme-p3700", memory_bytes=total_bytes // 4, swap_bytes=2 * total_bytes)
-    virtual = VirtualCache(
-        options, Workload(samples, cues, (load,)), settings=CacheSettings(budget_bytes=2 * total_bytes)
-    )
-    began_ns = time.perf_counter_ns()
-    outcome = virtual.run()
-    took_ns = time.perf_counter_ns() - began_ns
+    workload, settings = Workload(samples, cues, (load,)), CacheSettings(budget_bytes=2 * total_bytes)
+    took_s = []
+    for _ in range(CROWDS):
+        virtual = VirtualCache(options, workload, settings=settings)
+        began_ns = time.perf_counter_ns()
+        outcome = virtual.run()
+        took_s.append((time.perf_counter_ns() - began_ns) / NS_PER_S)
+        virtual.close()
     blocks = sum(performance.stats.blocks for performance in outcome.performances)
     assert blocks == SESSIONS * SESSION_NS // (20 * NS_PER_MS)
     title = f"{SESSIONS} sessions of {SESSION_NS // NS_PER_S} s under pressure, upload included"
+    amounts = {
+        _SECONDS: outcome.elapsed_ns / NS_PER_S,
+        "blocks per second": blocks,
+        "pages read in per second": outcome.swap.pswpin,
+    }
     return [
-        Figure(title, "seconds", (took_ns / NS_PER_S,)),
-        Figure(title, _SECONDS, (outcome.elapsed_ns / took_ns,)),
-        Figure(title, "blocks per second", (blocks * NS_PER_S / took_ns,)),
-        Figure(title, "pages read in per second", (outcome.swap.pswpin * NS_PER_S / took_ns,)),
+        Figure(title, "seconds", tuple(took_s)),
+        *(Figure(title, unit, tuple(amount / seconds for seconds in took_s)) for unit, amount in amounts.items()),
     ]

@@ -13,13 +13,22 @@ PLUG_FLUSH_BYTES: Final = 128 << 10
 
 
 class Request:
-    """Pages of consecutive slots, from `slot` on, to be read or written."""
+    """Pages of consecutive slots, from `slot` on, to be read or written.
 
-    __slots__ = ("pages", "slot", "write")
+    Attributes
+    ----------
+    pages : int
+        How many.
+    runs : list of tuple of int
+        Which, as spans in the order of their slots.
+    """
 
-    def __init__(self, slot: int, page: int, write: bool) -> None:
+    __slots__ = ("pages", "runs", "slot", "write")
+
+    def __init__(self, slot: int, start: int, stop: int, write: bool) -> None:
         self.slot = slot
-        self.pages = [page]
+        self.pages = stop - start
+        self.runs = [(start, stop)]
         self.write = write
 
 
@@ -44,19 +53,33 @@ class Plug:
         self._request_pages = REQUEST_BYTES_MAX // page_bytes
         self._flush_pages = PLUG_FLUSH_BYTES // page_bytes
 
-    def add(self, slot: int, page: int, *, write: bool) -> list[Request]:
-        """Queue `page`, in the last request if its slot comes next there; return what has to be submitted first."""
+    def room(self, slot: int, *, write: bool) -> int:
+        """Return how many pages from `slot` on one request can take: the last one if they continue it, else a new one.
+
+        One page at least.
+        """
+        if self.requests:
+            last = self.requests[-1]
+            if slot == last.slot + last.pages and last.write is write and last.pages < self._request_pages:
+                return self._request_pages - last.pages
+        return max(self._request_pages, 1)
+
+    def add(self, slot: int, start: int, stop: int, *, write: bool) -> list[Request]:
+        """Queue a run of pages with slots from `slot` on; return what has to be submitted first.
+
+        They go into the last request if they continue it. There must be :meth:`room` for them.
+        """
         requests = self.requests
         if requests:
             last = requests[-1]
-            pages = last.pages
-            if slot == last.slot + len(pages) and len(pages) < self._request_pages and last.write is write:
-                pages.append(page)
+            if slot == last.slot + last.pages and last.write is write and last.pages < self._request_pages:
+                last.runs.append((start, stop))
+                last.pages += stop - start
                 return []
-            if len(requests) >= PLUG_REQUESTS_MAX or len(requests[0].pages) >= self._flush_pages:
-                self.requests = [Request(slot, page, write)]
+            if len(requests) >= PLUG_REQUESTS_MAX or requests[0].pages >= self._flush_pages:
+                self.requests = [Request(slot, start, stop, write)]
                 return requests
-        requests.append(Request(slot, page, write))
+        requests.append(Request(slot, start, stop, write))
         return []
 
     def take(self) -> list[Request]:

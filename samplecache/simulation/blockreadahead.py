@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from samplecache.simulation.pages import PageTable, SimulatedRegion
 from samplecache.simulation.readahead import Owners
+from samplecache.simulation.vmas import runs_of
 
 GROW_SHARE: Final = 2
 """A block grows while one in this many of the pages that it brought gets used."""
@@ -34,21 +36,21 @@ class FixedReadahead:
         self._table = table
         self._owner = owner
 
-    def neighbours(self, region: SimulatedRegion, page: int) -> list[int]:
+    def neighbours(self, region: SimulatedRegion, page: int) -> Iterable[range]:
         """See :meth:`.Readahead.neighbours`. Ascending on the device."""
         pages: list[int] = []
         if self._block_pages == 1:
-            return pages
+            return ()
         for owner in _block(self._table.slot[page], self._block_pages, self._owner):
             if owner < 0:
                 break
             pages.append(owner)
-        return pages
+        return runs_of(pages)
 
-    def hit(self, region: SimulatedRegion, page: int, readahead: bool) -> None:
+    def hit(self, region: SimulatedRegion, start: int, stop: int, readahead: bool) -> None:
         """See :meth:`.Readahead.hit`. Nobody asks."""
 
-    def unused(self) -> None:
+    def unused(self, pages: int) -> None:
         """See :meth:`.Readahead.unused`. Nobody asks."""
 
 
@@ -70,15 +72,15 @@ class ChunkReadahead:
         self._table = table
         self._owner = owner
 
-    def neighbours(self, region: SimulatedRegion, page: int) -> list[int]:
+    def neighbours(self, region: SimulatedRegion, page: int) -> Iterable[range]:
         """See :meth:`.Readahead.neighbours`. Ascending on the device."""
         slot = self._table.slot[page]
-        return [owner for owner in _block(slot, self._chunk_pages, self._owner) if owner >= 0]
+        return runs_of(owner for owner in _block(slot, self._chunk_pages, self._owner) if owner >= 0)
 
-    def hit(self, region: SimulatedRegion, page: int, readahead: bool) -> None:
+    def hit(self, region: SimulatedRegion, start: int, stop: int, readahead: bool) -> None:
         """See :meth:`.Readahead.hit`. Nobody asks."""
 
-    def unused(self) -> None:
+    def unused(self, pages: int) -> None:
         """See :meth:`.Readahead.unused`. Nobody asks."""
 
 
@@ -117,13 +119,13 @@ class AdaptiveReadahead:
         self._used = 0
         self._unused = 0
 
-    def neighbours(self, region: SimulatedRegion, page: int) -> list[int]:
+    def neighbours(self, region: SimulatedRegion, page: int) -> Iterable[range]:
         """See :meth:`.Readahead.neighbours`. Ascending on the device."""
         if self._least_pages == 1:
-            return []
+            return ()
         self._adapt()
         slot = self._table.slot[page]
-        return [owner for owner in _block(slot, self.chunk_pages, self._owner) if owner >= 0]
+        return runs_of(owner for owner in _block(slot, self.chunk_pages, self._owner) if owner >= 0)
 
     def _adapt(self) -> None:
         known = self._used + self._unused
@@ -135,13 +137,13 @@ class AdaptiveReadahead:
             self.chunk_pages = max(self.chunk_pages // 2, self._least_pages)
         self._used = self._unused = 0
 
-    def hit(self, region: SimulatedRegion, page: int, readahead: bool) -> None:
+    def hit(self, region: SimulatedRegion, start: int, stop: int, readahead: bool) -> None:
         """See :meth:`.Readahead.hit`. Only pages that readahead brought count."""
-        self._used += readahead
+        self._used += (stop - start) * readahead
 
-    def unused(self) -> None:
+    def unused(self, pages: int) -> None:
         """See :meth:`.Readahead.unused`."""
-        self._unused += 1
+        self._unused += pages
 
 
 def _block(slot: int, pages: int, owner: Owners) -> list[int]:

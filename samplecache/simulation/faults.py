@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Generator, Iterable
+from typing import Final
 
 from samplecache.errors import UnmappedError
 from samplecache.simulation.counters import SimulatedThread
@@ -45,6 +46,9 @@ class Access(enum.Enum):
     """mlock: a write, but waiting does not count as a major fault of the caller."""
 
 
+READS: Final = frozenset({Access.READ, Access.POPULATE})
+
+
 class FaultHandler:
     """Brings pages in.
 
@@ -73,21 +77,21 @@ class FaultHandler:
             There is no frame for it.
         """
         memory, table = self._memory, self._memory.table
-        write = access in (Access.WRITE, Access.LOCK)
+        write = access not in READS
         major = missed = looked_up = False
         while True:
             region.check()
             flags = table.flags[page]
             if flags & IN_FLIGHT:
-                memory.settle(page)
+                memory.settle(page, page + 1)
                 flags = table.flags[page]
             state = flags & STATE
             if state == CACHED:
                 if not missed and not looked_up:
                     looked_up = True
-                    self._found(region, page)
+                    self._found(region, page, page + 1)
                 if not flags & READING:
-                    self._map(page, write)
+                    self._map(page, page + 1, write)
                     break
                 if table.done_ns[page] > memory.now_ns() + thread.debt_ns:
                     major = major or access is Access.POPULATE
@@ -126,54 +130,73 @@ class FaultHandler:
         else:
             thread.minor += 1
 
-    def map_cached(self, thread: SimulatedThread, region: SimulatedRegion, page: int, *, write: bool = False) -> None:
-        """Do a minor fault of a page that is cached and up to date."""
-        self._found(region, page)
-        self._map(page, write)
-        thread.debt_ns += self._memory.options.fault_ns
-        thread.minor += 1
+    def map_run(self, thread: SimulatedThread, region: SimulatedRegion, start: int, stop: int, access: Access) -> int:
+        """Do the minor faults of the run that `start` begins, if it is in the swap cache and needs no wait.
 
-    def read_ahead(self, thread: SimulatedThread, pages: Iterable[int], target: int) -> Steps:
-        """Read those of `pages` that are on the device only, as far as there are frames.
+        Returns where the run ends, at `stop` at the latest; `start` where that page needs a :meth:`fault`.
+        """
+        memory, table = self._memory, self._memory.table
+        flags = table.flags[start]
+        if flags & STATE != CACHED:
+            return start
+        stop = table.run_stop(start, stop)
+        if flags & (READING if access in READS else IN_FLIGHT):
+            if max(table.done_ns[start:stop]) > memory.now_ns():
+                return start
+            memory.settle(start, stop)
+        pages = stop - start
+        self._found(region, start, stop)
+        self._map(start, stop, access not in READS)
+        thread.debt_ns += pages * memory.options.fault_ns
+        thread.minor += pages
+        return stop
+
+    def read_ahead(self, thread: SimulatedThread, runs: Iterable[range], target: int) -> Steps:
+        """Read those pages of `runs`, which ascend, that are on the device only, as far as there are frames.
 
         `target` is the page that is missing, the others its neighbours; WILLNEED, for which none is missing, says -1.
         """
         memory = self._memory
         flags = memory.table.flags
-        for page in pages:
-            if flags[page] & STATE != SWAPPED:
-                continue
-            if memory.queue_full(thread):
-                yield from memory.await_queue(thread)
-            # A failed charge is silent.
-            if memory.used_pages >= memory.limit_pages and not (yield from memory.reclaim(thread, must=False)):
-                continue
-            if flags[page] & STATE == SWAPPED:  # still, after sleeping
-                memory.start_read(thread, page, readahead=target not in (-1, page))
+        for run in runs:
+            page, stop = run.start, run.stop
+            while page < stop:
+                if flags[page] & STATE != SWAPPED:
+                    page += 1
+                    continue
+                if memory.queue_room(thread) <= 0:
+                    yield from memory.await_queue(thread)
+                # A failed charge is silent.
+                if memory.used_pages >= memory.limit_pages and not (yield from memory.reclaim(thread, must=False)):
+                    page += 1
+                elif flags[page] & STATE == SWAPPED:  # still, after sleeping
+                    page = memory.start_read(thread, page, min(stop, page + memory.queue_room(thread)), target)
         memory.flush(thread)
 
-    def _found(self, region: SimulatedRegion, page: int) -> None:
-        """Give readahead its feedback (``swap_update_readahead``)."""
+    def _found(self, region: SimulatedRegion, start: int, stop: int) -> None:
+        """Give readahead its feedback of a run (``swap_update_readahead``)."""
         memory = self._memory
-        flags = memory.table.flags[page]
+        flags = memory.table.flags[start]
         marked = bool(flags & READAHEAD)
         if marked:
-            memory.table.flags[page] = flags & ~READAHEAD
-            memory.counters.swap_ra_hit += 1
-        self.readahead.hit(region, page, marked)
+            memory.table.set_flags(start, stop, flags & ~READAHEAD)
+            memory.counters.swap_ra_hit += stop - start
+        self.readahead.hit(region, start, stop, marked)
 
-    def _map(self, page: int, write: bool) -> None:
-        """Replace the swap entry by the page; give its slot back where the kernel does."""
+    def _map(self, start: int, stop: int, write: bool) -> None:
+        """Replace the swap entries of a run by its pages; give its slots back where the kernel does."""
         memory, table = self._memory, self._memory.table
-        flags = table.flags[page] & ~(SWAP_ENTRY | READAHEAD) | ACCESSED
+        flags = table.flags[start] & ~(SWAP_ENTRY | READAHEAD) | ACCESSED
         if write:
             flags |= DIRTY
         if flags & LOCKED and not flags & WRITEBACK:
-            table.remove(page)
-        table.flags[page] = flags
+            table.remove(start, stop)
+        table.set_flags(start, stop, flags)
         used_up = (write or flags & LOCKED) and not self._rules.use_keeps_slot
         if (used_up or memory.slots.over_half_full) and not flags & WRITEBACK:
-            memory.release_slot(page)
+            for page in range(start, stop):
+                if used_up or memory.slots.over_half_full:  # still, with those slots free
+                    memory.release_slot(page)
 
     def _await(self, thread: SimulatedThread, page: int) -> Steps:
         memory = self._memory
@@ -202,7 +225,7 @@ class FaultHandler:
         region.vmas.join_family(page)
         memory.used_pages += 1
         if not flags & LOCKED:
-            table.insert(page, LRU)
+            table.insert(page, page + 1, LRU)
         return True
 
     def _swap_in_directly(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Steps:
@@ -218,16 +241,16 @@ class FaultHandler:
             memory.note(thread, "read", page)
             thread.debt_ns += memory.options.device.page_ns or 0
         memory.used_pages += 1
-        table.insert(page, LRU)
+        table.insert(page, page + 1, LRU)
         table.flags[page] |= CACHED
-        self._map(page, write=False)
+        self._map(page, page + 1, write=False)
         memory.release_slot(page)
 
     def _swap_in(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Steps:
         """Start to read `page` and the neighbours that readahead chooses."""
         memory, flags = self._memory, self._memory.table.flags
         if region.file:
-            yield from self.read_ahead(thread, file_neighbours(region, page, memory.options.page_bytes), -1)
+            yield from self.read_ahead(thread, [file_neighbours(region, page, memory.options.page_bytes)], -1)
         else:
             yield from self.read_ahead(thread, self.readahead.neighbours(region, page), page)
         if flags[page] & STATE != SWAPPED:
@@ -235,5 +258,5 @@ class FaultHandler:
         yield from memory.await_queue(thread)
         yield from self._reserve(thread, region)
         if flags[page] & STATE == SWAPPED:  # still, after sleeping
-            memory.start_read(thread, page, readahead=False)
+            memory.start_read(thread, page, page + 1, page)
             memory.flush(thread)

@@ -57,7 +57,7 @@ class Locks:
             flags = table.flags[page]
             if flags & STATE == PRESENT and table.content[page] != SHARED_ZERO:
                 if not flags & WRITEBACK:
-                    table.remove(page)
+                    table.remove(page, page + 1)
                 flags |= DIRTY  # mlock asks for writable pages
             table.flags[page] = flags | LOCKED
             self.pages += 1
@@ -72,4 +72,4 @@ class Locks:
             table.flags[page] = flags & ~LOCKED
             self.pages -= 1
             if flags & (STATE | WRITEBACK) == PRESENT and table.content[page] != SHARED_ZERO:
-                table.insert(page, LRU)
+                table.insert(page, page + 1, LRU)

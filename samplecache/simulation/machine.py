@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from samplecache.errors import ConfigurationError, ExhaustedError, NotPermittedError, UnmappedError
 from samplecache.simulation.counters import MachineCounters, SimulatedThread
+from samplecache.simulation.evictor import Evictor
 from samplecache.simulation.faults import Access, FaultHandler
 from samplecache.simulation.filepages import lay_out, refuse_file
 from samplecache.simulation.locks import Locks
@@ -18,22 +19,20 @@ from samplecache.simulation.memory import Memory, Steps
 from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.pages import (
     ACCESSED,
-    CACHED,
     DATA,
     DIRTY,
     FRAME,
     HOLE,
-    IN_FLIGHT,
     LOCKED,
     NEVER_NS,
     PRESENT,
     PRESENT_FLAGS,
     QUIET_FLAGS,
-    READING,
     SHARED_ZERO,
     STATE,
     UNLOCKED_FLAGS,
     WITH_ACCESSED,
+    WITH_WRITTEN,
     SimulatedRegion,
 )
 from samplecache.simulation.readahead import Readahead
@@ -60,6 +59,7 @@ class Machine:
         self._memory = Memory(options, now_ns)
         self._table = self._memory.table
         self._faults = FaultHandler(self._memory)
+        self._evictor = Evictor(self._memory, self._faults)
         self._locks = Locks(self._memory)
         self._rules = RULES[options.kernel]
         # Where faults are not retried, those of populating and locking count as any other's.
@@ -110,7 +110,7 @@ class Machine:
             flags = table.flags[page]
             if not flags:
                 continue
-            table.remove(page)
+            table.remove(page, page + 1)
             if flags & FRAME and table.content[page] != SHARED_ZERO:
                 memory.used_pages -= 1
             if flags & LOCKED:
@@ -132,17 +132,27 @@ class Machine:
             It is a file.
         """
         refuse_file(region, "written")
-        own, zero = self._thread(thread), self._rules.zero_content
+        own, as_content = self._thread(thread), bytes((DATA, *(self._rules.zero_content,) * 255))
         table = self._table
         flags, content = table.flags, table.content
         pages = self._pages(region, start, stop)
-        for page in pages:
-            if flags[page] & (STATE | IN_FLIGHT) == CACHED:
-                self._faults.map_cached(own, region, page, write=True)
-            elif flags[page] & STATE != PRESENT or content[page] == SHARED_ZERO:
-                yield from self._faults.fault(own, region, page, Access.WRITE)
-            flags[page] |= DIRTY | ACCESSED
-            content[page] = zero if zeros is not None and zeros[page - pages.start] else DATA
+        page = start = pages.start
+        while page < pages.stop:
+            first = page
+            if flags[page] & STATE == PRESENT and content[page] != SHARED_ZERO:
+                page = table.run_stop(page, pages.stop)
+                if SHARED_ZERO in content[first:page]:
+                    page = content.index(SHARED_ZERO, first)
+            else:
+                page = self._faults.map_run(own, region, page, pages.stop, Access.WRITE)
+                if page == first:
+                    yield from self._faults.fault(own, region, page, Access.WRITE)
+                    page += 1
+            flags[first:page] = flags[first:page].translate(WITH_WRITTEN)
+            if zeros is None:
+                content[first:page] = bytes((DATA,)) * (page - first)
+            else:
+                content[first:page] = zeros[first - start : page - start].translate(as_content)
         yield from self._memory.sleep(own)
 
     def resize_memory(self, thread: int, pages: int) -> Steps:
@@ -212,14 +222,17 @@ class Machine:
         if not now.translate(None, PRESENT_FLAGS):
             flags[pages.start : pages.stop] = now.translate(WITH_ACCESSED)
             return
-        for page in pages:
-            entry = flags[page]
-            if entry & STATE == PRESENT:
-                flags[page] = entry | ACCESSED
-            elif entry & (STATE | READING) == CACHED:
-                faults.map_cached(own, region, page)
-            else:
+        page = pages.start
+        while page < pages.stop:
+            first = page
+            if flags[page] & STATE == PRESENT:
+                page = self._table.run_stop(page, pages.stop)
+                flags[first:page] = flags[first:page].translate(WITH_ACCESSED)
+                continue
+            page = faults.map_run(own, region, page, pages.stop, access)
+            if page == first:
                 yield from faults.fault(own, region, page, access)
+                page += 1
         yield from self._memory.sleep(own)
 
     def willneed(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
@@ -233,7 +246,7 @@ class Machine:
             There is a hole; everything round it is being read.
         """
         own, pages = self._thread(thread), self._pages(region, start, stop)
-        wanted = pages if region.file else willneed_pages(self._memory, pages)
+        wanted = (pages,) if region.file else willneed_pages(self._memory, pages)
         yield from self._faults.read_ahead(own, wanted, -1)
         yield from self._memory.sleep(own)
         self._check_holes(pages)
@@ -249,12 +262,8 @@ class Machine:
             There is a hole; the rest is done.
         """
         self._check_knows("MADV_COLD")
-        pages, table = self._unlocked(region, start, stop), self._table
-        for page in pages:
-            if self._evictable(page):
-                table.flags[page] &= ~ACCESSED
-                table.remove(page)
-                table.append(page)
+        pages = self._unlocked(region, start, stop)
+        self._evictor.make_cold(pages)
         self._check_holes(pages)
 
     def pageout(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
@@ -271,32 +280,9 @@ class Machine:
         """
         self._check_knows("MADV_PAGEOUT")
         own, pages = self._thread(thread), self._unlocked(region, start, stop)
-        yield from self._push_out(own, region, pages, NEVER_NS)
+        yield from self._evictor.push_out(own, region, pages, NEVER_NS)
         yield from self._memory.sleep(own)
         self._check_holes(pages)
-
-    def _push_out(self, thread: SimulatedThread, region: SimulatedRegion, pages: range, deadline_ns: int) -> Steps:
-        memory = self._memory
-        for page in pages:
-            if self._evictable(page):
-                if memory.queue_full(thread):
-                    yield from memory.await_queue(thread)
-                    region.check()
-                    if memory.now_ns() >= deadline_ns:
-                        break
-                    if not self._evictable(page):  # any longer, after sleeping
-                        continue
-                memory.push_out(thread, page)
-        memory.flush(thread)
-
-    def _evictable(self, page: int) -> bool:
-        """Return whether `page` is mapped to a frame of its own that is neither locked nor under I/O nor slept on."""
-        table = self._table
-        if table.flags[page] & STATE != PRESENT or table.content[page] == SHARED_ZERO:
-            return False
-        if table.flags[page] & IN_FLIGHT:
-            self._memory.settle(page)
-        return not table.flags[page] & (LOCKED | IN_FLIGHT) and not self._memory.held(page)
 
     def evict(
         self, thread: int, region: SimulatedRegion, start: int, stop: int, timeout_ns: int
@@ -313,27 +299,8 @@ class Machine:
         """
         if not self.options.swap_slots:
             raise NotPermittedError("There is no swap to evict to", remedy="Give the simulated machine swap slots")
-        own, memory, flags = self._thread(thread), self._memory, self._table.flags
-        pages = self._pages(region, start, stop)
-        deadline_ns = memory.now_ns() + timeout_ns
-        while True:
-            for page in pages:
-                memory.settle(page)
-                if flags[page] & (STATE | IN_FLIGHT | LOCKED) == CACHED:
-                    self._faults.map_cached(own, region, page)
-            yield from self._push_out(own, region, pages, deadline_ns)
-            left = [
-                page for page in pages if flags[page] & (FRAME | LOCKED) == FRAME and not self._is_shared_zero(page)
-            ]
-            in_flight = [self._table.done_ns[page] for page in left if flags[page] & IN_FLIGHT]
-            if not in_flight or memory.now_ns() >= deadline_ns:
-                yield from memory.sleep(own)
-                return len(left)
-            yield from memory.sleep(own, min(max(in_flight), deadline_ns))
-            region.check()
-
-    def _is_shared_zero(self, page: int) -> bool:
-        return self._table.content[page] == SHARED_ZERO
+        own, pages = self._thread(thread), self._pages(region, start, stop)
+        return (yield from self._evictor.evict(own, region, pages, timeout_ns))
 
     def lock(self, thread: int, region: SimulatedRegion, start: int, stop: int) -> Steps:
         """Bring in and keep every page, with write faults, which give their slots back. All or nothing.
@@ -358,10 +325,17 @@ class Machine:
             region.vmas.set_locked(pages.start, pages.stop, locked=True)
             self._check_holes(pages)
             self._locks.mark(fresh)
-            for page in pages:
-                if table.flags[page] & STATE != PRESENT or table.content[page] == SHARED_ZERO:
+            page = pages.start
+            while page < pages.stop:
+                if table.flags[page] & STATE == PRESENT and table.content[page] != SHARED_ZERO:
+                    page += 1
+                    continue
+                first = page
+                page = self._faults.map_run(own, region, page, pages.stop, self._locking)
+                if page == first:
                     yield from self._faults.fault(own, region, page, self._locking)
                     region.check()
+                    page += 1
         except BaseException:
             if region.mapped:
                 self._locks.unmark(fresh)
@@ -390,8 +364,7 @@ class Machine:
         """Return the flags of each page as they are now, shape ``(stop - start,)``; see :mod:`.pages`."""
         pages, flags = self._pages(region, start, stop), self._table.flags
         if flags[pages.start : pages.stop].translate(None, QUIET_FLAGS):
-            for page in pages:
-                self._memory.settle(page)
+            self._memory.settle(pages.start, pages.stop)
         return bytes(flags[pages.start : pages.stop])
 
     def page_contents(self, region: SimulatedRegion, start: int, stop: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Callable, Generator
 from typing import Final
 
@@ -24,12 +25,14 @@ from samplecache.simulation.pages import (
     PRESENT,
     READAHEAD,
     READING,
+    RUN_PAGES,
     STATE,
     SWAPPED,
     WRITEBACK,
     WRITING,
     ZERO,
     PageTable,
+    ascending,
 )
 from samplecache.simulation.slots import swap_area
 
@@ -44,7 +47,7 @@ Steps = Generator[int, None, None]
 """An operation that may sleep: it yields the times, in nanoseconds, at which it wants to go on."""
 
 
-def _ignore() -> None:
+def _ignore(pages: int) -> None:
     """Do nothing."""
 
 
@@ -66,6 +69,7 @@ class Memory:
         self.options = options
         self.table = PageTable()
         self.slots = swap_area(options)
+        self._synchronous = options.device.synchronous
         self.device = Device(options.device, options.page_bytes)
         self.counters = MachineCounters()
         self.log = EventLog(options.log_events) if options.log_events else None
@@ -73,8 +77,10 @@ class Memory:
         self.used_pages = 0
         """Frames in use; the swap cache counts."""
         self.now_ns = now_ns
-        self.on_unused: Callable[[], None] = _ignore
-        """Called when a page that readahead brought is dropped before it was used."""
+        self.run_pages = 1 if self.log is not None else RUN_PAGES
+        """The longest run. Where events have their lines in the log, each page is by itself."""
+        self.on_unused: Callable[[int], None] = _ignore
+        """Called with the number of pages that readahead brought and that are dropped before they were used."""
         self._held: dict[int, int] = {}
 
     # --- a thread's time ---
@@ -104,88 +110,135 @@ class Memory:
         """Return whether a thread sleeps on `page`."""
         return page in self._held
 
-    def note(self, thread: SimulatedThread, event: str, page: int) -> None:
-        """Write `event` to the log, if there is one."""
+    def held_from(self, start: int, stop: int) -> int:
+        """Return the first of pages ``[start, stop)`` that a thread sleeps on; `stop` if none does."""
+        return min((page for page in self._held if start <= page < stop), default=stop)
+
+    def note(self, thread: SimulatedThread, event: str, page: int, ahead_ns: int = 0) -> None:
+        """Write `event` to the log, if there is one; `ahead_ns` is CPU time that will be charged for it."""
         if self.log is not None:
-            self.log.add(self.now_ns() + thread.debt_ns, thread.number, event, page, self.table.slot[page])
+            time_ns = self.now_ns() + thread.debt_ns + ahead_ns
+            self.log.add(time_ns, thread.number, event, page, self.table.slot[page])
 
     # --- I/O ---
 
-    def settle(self, page: int) -> None:
-        """Take note of I/O of `page` that is complete."""
+    def settle(self, start: int, stop: int) -> None:
+        """Take note of I/O that is complete, of the pages ``[start, stop)``."""
         table = self.table
-        flags = table.flags[page]
-        if not flags & IN_FLIGHT or table.done_ns[page] > self.now_ns():
-            return
+        now_ns = self.now_ns()
+        while start < stop:
+            end = table.run_stop(start, stop)
+            if table.flags[start] & IN_FLIGHT:
+                done_ns = table.done_ns[start:end]
+                if max(done_ns) <= now_ns:
+                    self._complete(start, end)
+                elif min(done_ns) <= now_ns:
+                    for page, page_done_ns in enumerate(done_ns, start):
+                        if page_done_ns <= now_ns:
+                            self._complete(page, page + 1)
+            start = end
+
+    def _complete(self, start: int, stop: int) -> None:
+        """End the I/O of a run."""
+        table = self.table
+        flags = table.flags[start]
         if flags & READING:
-            table.flags[page] = flags & ~READING
+            table.set_flags(start, stop, flags & ~READING)
             return
-        table.remove(page)
-        table.flags[page] = flags = flags & ~WRITEBACK
+        table.remove(start, stop)
+        flags &= ~WRITEBACK
+        table.set_flags(start, stop, flags)
         if flags & STATE == CACHED:
-            table.append(page)  # PG_reclaim: written in order to be dropped
+            table.append(start, stop)  # PG_reclaim: written in order to be dropped
         elif flags & FRAME and not flags & LOCKED:
-            table.insert(page, LRU)
+            table.insert(start, stop, LRU)
 
-    def start_read(self, thread: SimulatedThread, page: int, *, readahead: bool) -> None:
-        """Begin to read a SWAPPED `page` into the swap cache; a frame must be free."""
-        table, counters = self.table, self.counters
-        flags = CACHED | (table.flags[page] & LOCKED)
-        if readahead:
-            flags |= READAHEAD
-            counters.swap_ra += 1
-        self.used_pages += 1
-        thread.debt_ns += self.options.submit_ns
-        table.insert(page, LRU)
-        page_ns = self.options.device.page_ns
-        if table.content[page] == ZERO:
-            counters.swpin_zero += 1
-            table.flags[page] = flags
-            return
-        if table.content[page] != FILE:
-            counters.pswpin += 1
-        if self.log is not None:
-            self.note(thread, "readahead" if readahead else "read", page)
-        if page_ns is not None:
-            thread.debt_ns += page_ns
-            table.flags[page] = flags
-            return
-        table.flags[page] = flags | READING
-        self._enqueue(thread, page, write=False)
+    def start_read(self, thread: SimulatedThread, start: int, stop: int, target: int) -> int:
+        """Begin to read SWAPPED pages into the swap cache: the run that `start` begins, as far as there are frames.
 
-    def push_out(self, thread: SimulatedThread, page: int) -> bool:
-        """Send an unlocked page with a frame and no I/O in flight on its way to swap.
-
-        Returns False where it stays, for want of a slot.
+        `target` is the page that is missing, the others its neighbours; -1 if none is. One frame must be free. Returns
+        where the run ends: at `stop` at the latest.
         """
         table, counters = self.table, self.counters
-        flags, slot = table.flags[page], table.slot[page]
-        if flags & STATE == CACHED or (slot and not flags & DIRTY):
-            self._drop(thread, page)
-            return True
-        if not slot:
-            slot = self.slots.allocate(page)
-            if not slot:
-                return False
-            table.slot[page] = slot
-        thread.debt_ns += self.options.submit_ns
-        if table.content[page] == ZERO:
-            counters.swpout_zero += 1
-            self._drop(thread, page)
-            return True
-        counters.pswpout += 1
-        if self.log is not None:
-            self.note(thread, "write", page)
-        page_ns = self.options.device.page_ns
-        if page_ns is not None:
-            thread.debt_ns += page_ns
-            self._drop(thread, page)
-            return True
-        table.remove(page)
-        table.flags[page] = CACHED | WRITEBACK
-        table.insert(page, WRITING)
-        self._enqueue(thread, page, write=True)
-        return True
+        content = table.content[start]
+        stop = self._alike_stop(start, min(stop, start + self.limit_pages - self.used_pages))
+        pages = stop - start
+        flags = CACHED | (table.flags[start] & LOCKED)
+        if content != ZERO and not self._synchronous:
+            flags |= READING
+        neighbours = 0
+        if target >= 0:
+            neighbours = pages - (start <= target < stop)
+            counters.swap_ra += neighbours
+        table.set_flags(start, stop, flags | READAHEAD if neighbours else flags)
+        if start <= target < stop:
+            table.flags[target] = flags
+        self.used_pages += pages
+        table.insert(start, stop, LRU)
+        if content == ZERO:
+            counters.swpin_zero += pages
+            thread.debt_ns += pages * self.options.submit_ns
+            return stop
+        if content != FILE:
+            counters.pswpin += pages
+        self._transfer(thread, start, stop, "readahead" if neighbours else "read", write=False)
+        return stop
+
+    def push_out(self, thread: SimulatedThread, start: int, stop: int) -> int:
+        """Send the run that `start` begins on its way to swap: unlocked pages with frames, the same flags and no I/O.
+
+        Returns where the run ends, at `stop` at the latest; `start` where that page stays, for want of a slot.
+        """
+        table, counters = self.table, self.counters
+        flags, slots = table.flags[start], table.slot
+        stop = min(stop, start + self.run_pages)
+        if flags & STATE == CACHED:
+            self._drop(thread, start, stop)
+            return stop
+        if slots[start] and not flags & DIRTY:
+            end = start + 1
+            while end < stop and slots[end]:
+                end += 1
+            self._drop(thread, start, end)
+            return end
+        stop = self._alike_stop(start, stop)
+        if not slots[start]:
+            given = self.slots.allocate_run(start, stop)
+            if not given:
+                return start
+            stop = start + len(given)
+            slots[start:stop] = array("i", given)
+        if table.content[start] == ZERO:
+            counters.swpout_zero += stop - start
+            thread.debt_ns += (stop - start) * self.options.submit_ns
+            self._drop(thread, start, stop)
+            return stop
+        counters.pswpout += stop - start
+        if self._synchronous:
+            self._transfer(thread, start, stop, "write", write=True)
+            self._drop(thread, start, stop)
+            return stop
+        table.remove(start, stop)
+        table.set_flags(start, stop, CACHED | WRITEBACK)
+        table.insert(start, stop, WRITING)
+        self._transfer(thread, start, stop, "write", write=True)
+        return stop
+
+    def _alike_stop(self, start: int, stop: int) -> int:
+        """Return where the run ends that `start` begins: pages of a kind, with consecutive slots or with none."""
+        table = self.table
+        end = start + 1
+        stop = min(stop, start + self.run_pages)
+        if end >= stop:
+            return end
+        stop = table.run_stop(start, stop)
+        content, slots = table.content, table.slot
+        first, slot = content[start], slots[start]
+        step = 1 if slot else 0
+        while end < stop and content[end] == first and slots[end] == slot + step:
+            slot += step
+            end += 1
+        return end
 
     def release_slot(self, page: int) -> None:
         """Give the swap slot of `page` back, if it has one; a file's page keeps its place."""
@@ -194,21 +247,37 @@ class Memory:
             self.slots.release(slot)
             self.table.slot[page] = 0
 
-    def _drop(self, thread: SimulatedThread, page: int) -> None:
-        """Give the frame of a page back that the disk holds too."""
-        if self.table.flags[page] & READAHEAD:
-            self.on_unused()
-        self.table.remove(page)
-        self.table.flags[page] = SWAPPED | self.table.flags[page] & LOCKED
-        self.used_pages -= 1
+    def _drop(self, thread: SimulatedThread, start: int, stop: int) -> None:
+        """Give the frames of a run back that the disk holds too."""
+        table = self.table
+        flags = table.flags[start]
+        if flags & READAHEAD:
+            self.on_unused(stop - start)
+        table.remove(start, stop)
+        table.set_flags(start, stop, SWAPPED | flags & LOCKED)
+        self.used_pages -= stop - start
         if self.log is not None:
-            self.note(thread, "drop", page)
+            for page in range(start, stop):
+                self.note(thread, "drop", page)
 
-    def _enqueue(self, thread: SimulatedThread, page: int, *, write: bool) -> None:
-        self.table.done_ns[page] = NEVER_NS
-        first = thread.plug.add(self.table.slot[page], page, write=write)
-        if first:
-            self._submit(thread, first)
+    def _transfer(self, thread: SimulatedThread, start: int, stop: int, event: str, *, write: bool) -> None:
+        """Read or write a run, or have the device do so. A page's CPU time is charged before it is queued."""
+        submit_ns = self.options.submit_ns
+        if self.log is not None:
+            self.note(thread, event, start, submit_ns)
+        if self._synchronous:
+            thread.debt_ns += (stop - start) * (submit_ns + (self.options.device.page_ns or 0))
+            return
+        self.table.set_done(start, stop, NEVER_NS)
+        while start < stop:
+            slot = self.table.slot[start]
+            end = min(stop, start + thread.plug.room(slot, write=write))
+            thread.debt_ns += submit_ns
+            before = thread.plug.add(slot, start, end, write=write)
+            if before:
+                self._submit(thread, before)
+            thread.debt_ns += (end - start - 1) * submit_ns
+            start = end
 
     def flush(self, thread: SimulatedThread) -> None:
         """Submit what the plug of `thread` holds."""
@@ -224,24 +293,24 @@ class Memory:
                 continue
             time_ns += request_ns
             thread.debt_ns += request_ns
-            done_ns = self.device.submit(time_ns, request.slot, len(request.pages))
-            for page in request.pages:
-                table.done_ns[page] = done_ns
+            done_ns = self.device.submit(time_ns, request.slot, request.pages)
+            for start, stop in request.runs:
+                table.set_done(start, stop, done_ns)
 
     def _submit_limited(self, time_ns: int, request: Request) -> None:
         """Submit a read of which the device's limit lets a part pass now and the rest later."""
-        pages = iter(request.pages)
-        for count, done_ns in self.device.submit_limited(time_ns, request.slot, len(request.pages)):
+        pages = itertools.chain.from_iterable(itertools.starmap(range, request.runs))
+        for count, done_ns in self.device.submit_limited(time_ns, request.slot, request.pages):
             for page in itertools.islice(pages, count):
                 self.table.done_ns[page] = done_ns
 
-    def queue_full(self, thread: SimulatedThread) -> bool:
-        """Return whether the device's queue may have no room for another request of `thread`."""
-        return len(thread.plug.requests) + self.device.in_flight >= QUEUE_REQUESTS
+    def queue_room(self, thread: SimulatedThread) -> int:
+        """Return how many more requests of `thread` the device's queue surely has room for."""
+        return QUEUE_REQUESTS - len(thread.plug.requests) - self.device.in_flight
 
     def await_queue(self, thread: SimulatedThread) -> Steps:
         """Sleep while the device's queue has no room for another request of `thread`."""
-        while self.queue_full(thread):
+        while self.queue_room(thread) <= 0:
             self.flush(thread)
             time_ns = self.now_ns() + thread.debt_ns
             ready_ns = self.device.ready_ns(time_ns)
@@ -282,30 +351,64 @@ class Memory:
     def _shrink(self, thread: SimulatedThread) -> None:
         """Look at the LRU list from its end, until a round's worth of pages is free or on its way out."""
         table = self.table
-        now_ns = self.now_ns()
-        while (page := table.last(WRITING)) != WRITING and table.done_ns[page] <= now_ns:
-            self.settle(page)
+        self._end_writeback()
         left = RECLAIM_PAGES
-        for _ in range(2 * table.lru_pages):  # each page twice: the first look may only clear ACCESSED
-            page = table.newer[LRU]
-            if not left or page == LRU:
-                return
-            flags = table.flags[page]
-            if flags & READING:
-                self.settle(page)
-                flags = table.flags[page]
-            if not flags & (ACCESSED | READING) and page not in self._held:
-                if table.writing_pages >= WRITEBACK_PAGES_MAX and self._needs_write(page):
-                    return
-                if self.push_out(thread, page):
-                    left -= 1
-                    continue
-            table.flags[page] = flags & ~ACCESSED
-            table.rotate(page)
+        looks = 2 * table.lru_pages  # each page twice: the first look may only clear ACCESSED
+        while left and looks and table.lru_pages:
+            run = self._victims(min(left, looks))
+            flags, gone = table.flags[run[0]], 0
+            if not flags & (ACCESSED | READING) and run[0] not in self._held:
+                if self._needs_write(run):
+                    room = WRITEBACK_PAGES_MAX - table.writing_pages
+                    run = run[: max(room, 1)] if run.step > 0 else run[:1]
+                    if room <= 0 and self._needs_write(run):
+                        return
+                start, stop = ascending(run)
+                gone = self.push_out(thread, start, stop) - start
+                left -= gone
+                looks -= gone
+            if not gone:
+                run = run if flags & (ACCESSED | READING) else run[:1]
+                table.set_flags(*ascending(run), flags & ~ACCESSED)
+                table.rotate(run)
+                looks -= len(run)
 
-    def _needs_write(self, page: int) -> bool:
-        flags = self.table.flags[page]
-        return flags & STATE == PRESENT and bool(flags & DIRTY or not self.table.slot[page])
+    def _end_writeback(self) -> None:
+        """Take note of writes that are complete, in their order."""
+        table, now_ns = self.table, self.now_ns()
+        while table.writing_pages:
+            run = table.last_run(WRITING, self.run_pages)
+            start, stop = ascending(run)
+            if run.step < 0 or max(table.done_ns[start:stop]) > now_ns:
+                start, stop = run[0], run[0] + 1
+            if table.done_ns[start] > now_ns:
+                return
+            self._complete(start, stop)
+
+    def _victims(self, limit: int) -> range:
+        """Return the run of at most `limit` pages at the end of the LRU list, its reads settled.
+
+        If a thread sleeps on any of them, it is the first, and alone.
+        """
+        table = self.table
+        limit = min(limit, self.run_pages)
+        run = table.last_run(LRU, limit)
+        if table.flags[run[0]] & READING:
+            self.settle(*ascending(run))
+            run = table.last_run(LRU, limit)
+        for page in self._held:
+            if page in run:
+                run = run[: run.index(page) or 1]
+        return run
+
+    def _needs_write(self, run: range) -> bool:
+        """Return whether some page of `run` cannot be dropped as it is."""
+        table = self.table
+        flags = table.flags[run[0]]
+        if flags & STATE != PRESENT:
+            return False
+        start, stop = ascending(run)
+        return bool(flags & DIRTY) or 0 in table.slot[start:stop]
 
     def _next_chance_ns(self, must: bool) -> int | None:
         """Return when a frame may come free by itself; None if none will."""

@@ -1,6 +1,9 @@
 """The page table, and the lists in which reclaim finds pages: flat arrays, no object a page.
 
-Pages of all regions are numbered together. A page costs 22 bytes: flags, content, slot, time of completion, two links.
+Pages of all regions are numbered together. A page costs 26 bytes: flags, content, slot, time of completion, two links,
+and its number, from which the links of neighbours are copied.
+
+Much is done to *runs*: pages of consecutive numbers that are alike, so that one slice of an array stands for a loop.
 """
 
 from __future__ import annotations
@@ -62,10 +65,19 @@ _HEADS: Final = 2
 NEVER_NS: Final = (1 << 63) - 1
 """A time that does not come: of I/O that has not been submitted yet."""
 
+RUN_PAGES: Final = 64
+"""The longest run that is looked for at once. Looking costs what the run may be long, and few runs are longer."""
+
 PRESENT_FLAGS: Final = bytes(flags for flags in range(256) if flags & STATE == PRESENT)
 QUIET_FLAGS: Final = bytes(flags for flags in range(256) if not flags & IN_FLIGHT)
 UNLOCKED_FLAGS: Final = bytes(flags for flags in range(256) if not flags & LOCKED)
 WITH_ACCESSED: Final = bytes(flags | ACCESSED for flags in range(256))
+WITH_WRITTEN: Final = bytes(flags | ACCESSED | DIRTY for flags in range(256))
+
+
+def ascending(run: range) -> tuple[int, int]:
+    """Return the span ``[start, stop)`` of a run that may be listed in descending order."""
+    return (run[0], run[-1] + 1) if run.step > 0 else (run[-1], run[0] + 1)
 
 
 class SimulatedRegion:
@@ -109,6 +121,8 @@ class PageTable:
         """Length of the LRU list."""
         self.writing_pages = 0
         """Length of the writeback list."""
+        self._numbers = array("i", range(_HEADS))
+        self._unlisted = array("i", [UNLISTED]) * RUN_PAGES
         self._free: list[tuple[int, int]] = []
 
     def allocate(self, pages: int) -> int:
@@ -129,6 +143,7 @@ class PageTable:
         self.done_ns.extend(array("q", [0]) * pages)
         self.newer.extend(array("i", [UNLISTED]) * pages)
         self.older.extend(array("i", [UNLISTED]) * pages)
+        self._numbers.extend(range(len(self._numbers), len(self._numbers) + pages))
 
     def free(self, start: int, pages: int) -> None:
         """Take the numbers from `start` on back; their pages are NONE again. They are in no list and have no slot."""
@@ -143,51 +158,100 @@ class PageTable:
                 joined.append(piece)
         self._free = joined
 
-    def insert(self, page: int, head: int) -> None:
-        """Put `page` in front of a list: the last to be taken from it."""
-        newest = self.older[head]
-        self.older[head] = page
-        self.newer[page] = head
-        self.older[page] = newest
-        self.newer[newest] = page
-        if head == LRU:
-            self.lru_pages += 1
-        else:
-            self.writing_pages += 1
+    # --- runs: pages [start, stop) ---
 
-    def append(self, page: int) -> None:
-        """Put `page` at the end of the LRU list: the next victim."""
-        oldest = self.newer[LRU]
-        self.newer[LRU] = page
-        self.older[page] = LRU
-        self.newer[page] = oldest
-        self.older[oldest] = page
-        self.lru_pages += 1
+    def run_stop(self, start: int, stop: int) -> int:
+        """Return where the run of pages ends that have the flags of `start`: at `stop` at the latest."""
+        if stop - start > RUN_PAGES:
+            stop = start + RUN_PAGES
+        return stop - len(self.flags[start:stop].lstrip(self.flags[start : start + 1]))
 
-    def remove(self, page: int) -> None:
-        """Take `page` out of the list it is in, if any: the writeback list if its WRITEBACK flag (still) says so."""
-        newer, older = self.newer[page], self.older[page]
-        if newer == UNLISTED:
-            return
-        self.older[newer] = older
-        self.newer[older] = newer
-        self.newer[page] = UNLISTED
-        if self.flags[page] & WRITEBACK:
-            self.writing_pages -= 1
-        else:
-            self.lru_pages -= 1
+    def set_flags(self, start: int, stop: int, flags: int) -> None:
+        """Give all pages of a run the same flags."""
+        self.flags[start:stop] = bytes((flags,)) * (stop - start)
 
-    def rotate(self, page: int) -> None:
-        """Move the last page of the LRU list to its front."""
+    def set_done(self, start: int, stop: int, done_ns: int) -> None:
+        """Have the I/O of all pages of a run end at the same time, in nanoseconds."""
+        self.done_ns[start:stop] = array("q", (done_ns,)) * (stop - start)
+
+    def insert(self, start: int, stop: int, head: int) -> None:
+        """Put a run in front of a list, in its order: the last to be taken from it."""
         newer, older = self.newer, self.older
-        last = newer[page]
-        newer[LRU] = last
+        newest, last = older[head], stop - 1
+        newer[newest] = start
+        older[start] = newest
+        if start < last:
+            newer[start:last] = self._numbers[start + 1 : stop]
+            older[start + 1 : stop] = self._numbers[start:last]
+        newer[last] = head
+        older[head] = last
+        if head == LRU:
+            self.lru_pages += stop - start
+        else:
+            self.writing_pages += stop - start
+
+    def append(self, start: int, stop: int) -> None:
+        """Put a run at the end of the LRU list, each page behind the one before: the last is the next victim."""
+        newer, older = self.newer, self.older
+        oldest, last = newer[LRU], stop - 1
+        older[oldest] = start
+        newer[start] = oldest
+        if start < last:
+            older[start:last] = self._numbers[start + 1 : stop]
+            newer[start + 1 : stop] = self._numbers[start:last]
         older[last] = LRU
-        newest = older[LRU]
-        older[LRU] = page
-        newer[page] = LRU
-        older[page] = newest
-        newer[newest] = page
+        newer[LRU] = last
+        self.lru_pages += stop - start
+
+    def remove(self, start: int, stop: int) -> None:
+        """Take a run out of the list it is in, if any: the writeback list if its WRITEBACK flags (still) say so."""
+        newer, older = self.newer, self.older
+        last = stop - 1
+        if newer[start:last] == self._numbers[start + 1 : stop]:
+            after, before = newer[last], older[start]
+        elif newer[start + 1 : stop] == self._numbers[start:last]:
+            after, before = newer[start], older[last]
+        else:
+            for page in range(start, stop):
+                self.remove(page, page + 1)
+            return
+        if after == UNLISTED:
+            return
+        older[after] = before
+        newer[before] = after
+        newer[start:stop] = self._unlisted[: stop - start]
+        if self.flags[start] & WRITEBACK:
+            self.writing_pages -= stop - start
+        else:
+            self.lru_pages -= stop - start
+
+    def last_run(self, head: int, limit: int) -> range:
+        """Return the last pages of a list that have the same flags and neighbouring numbers: `limit` of them at most.
+
+        In the order of the list, which may be descending.
+        """
+        newer, flags = self.newer, self.flags
+        page = first = newer[head]
+        step = 1 if newer[first] == first + 1 else -1
+        stop = first + step * min(limit, RUN_PAGES)
+        while newer[page] == page + step != stop and flags[page + step] == flags[first]:
+            page += step
+        return range(first, page + step, step)
+
+    def rotate(self, run: range) -> None:
+        """Move the last pages of the LRU list to its front, in their order."""
+        newer, older = self.newer, self.older
+        oldest, newest = run[0], run[-1]
+        rest = newer[newest]
+        if rest == LRU:
+            return
+        newer[LRU] = rest
+        older[rest] = LRU
+        front = older[LRU]
+        newer[front] = oldest
+        older[oldest] = front
+        newer[newest] = LRU
+        older[LRU] = newest
 
     def last(self, head: int) -> int:
         """Return the last page of a list; the head itself if it is empty."""

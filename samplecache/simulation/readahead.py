@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from samplecache.simulation.pages import PageTable, SimulatedRegion
+from samplecache.simulation.vmas import runs_of
 
 VMA_ORDER_MAX: Final = 5
 """``SWAP_RA_ORDER_CEILING``: a virtual window has 32 pages at most."""
@@ -36,19 +38,19 @@ def window_pages(adjacent: bool, hits: int, limit_pages: int, previous_pages: in
 class Readahead(Protocol):
     """A way to choose neighbours. Keeps its own feedback."""
 
-    def neighbours(self, region: SimulatedRegion, page: int) -> list[int]:
-        """Return the pages to read for a miss of `page`, in order of issue; some may need no reading.
+    def neighbours(self, region: SimulatedRegion, page: int) -> Iterable[range]:
+        """Return the pages to read for a miss of `page`, as runs in order of issue; some may need no reading.
 
         Where `page` is not among them, it is read after them.
         """
         ...
 
-    def hit(self, region: SimulatedRegion, page: int, readahead: bool) -> None:
-        """Take note that `page` was found in the swap cache, put there by readahead or otherwise."""
+    def hit(self, region: SimulatedRegion, start: int, stop: int, readahead: bool) -> None:
+        """Take note that pages ``[start, stop)`` were found in the swap cache, put there by readahead or otherwise."""
         ...
 
-    def unused(self) -> None:
-        """Take note that a page which readahead put into the swap cache was dropped before anyone used it."""
+    def unused(self, pages: int) -> None:
+        """Take note that `pages` which readahead put into the swap cache were dropped before anyone used them."""
         ...
 
 
@@ -64,17 +66,17 @@ class VmaReadahead:
     def __init__(self, page_cluster: int) -> None:
         self._limit_pages = 1 << min(page_cluster, VMA_ORDER_MAX)
 
-    def neighbours(self, region: SimulatedRegion, page: int) -> list[int]:
+    def neighbours(self, region: SimulatedRegion, page: int) -> Iterable[range]:
         """See :meth:`Readahead.neighbours`. Ascending in virtual memory."""
         if self._limit_pages == 1:
-            return []
+            return ()
         vma = region.vmas.at(page)
         previous = vma.last_fault
         adjacent = abs(page - previous) == 1
         window = window_pages(adjacent, vma.readahead_hits, self._limit_pages, vma.readahead_pages)
         vma.last_fault, vma.readahead_pages, vma.readahead_hits = page, window, 0
         if window == 1:
-            return []
+            return ()
         if page == previous + 1:
             start = page
         elif page == previous - 1:
@@ -83,16 +85,19 @@ class VmaReadahead:
             start = page - (window - 1) // 2
         pmd = page - (page - region.base) % PMD_PAGES
         stop = min(start + window, vma.stop, pmd + PMD_PAGES)
-        return list(range(max(start, vma.start, pmd), stop))
+        return (range(max(start, vma.start, pmd), stop),)
 
-    def hit(self, region: SimulatedRegion, page: int, readahead: bool) -> None:
+    def hit(self, region: SimulatedRegion, start: int, stop: int, readahead: bool) -> None:
         """See :meth:`Readahead.hit`. Any hit moves the address that "adjacent" refers to."""
-        vma = region.vmas.at(page)
-        vma.last_fault = page
-        if readahead and vma.readahead_hits < VMA_HITS_MAX:
-            vma.readahead_hits += 1
+        while start < stop:
+            vma = region.vmas.at(start)
+            end = min(stop, vma.stop)
+            vma.last_fault = end - 1
+            if readahead:
+                vma.readahead_hits = min(vma.readahead_hits + end - start, VMA_HITS_MAX)
+            start = end
 
-    def unused(self) -> None:
+    def unused(self, pages: int) -> None:
         """See :meth:`Readahead.unused`. Linux 6.18 does not ask."""
 
 
@@ -119,10 +124,10 @@ class ClusterReadahead:
         self._table = table
         self._owner = owner
 
-    def neighbours(self, region: SimulatedRegion, page: int) -> list[int]:
+    def neighbours(self, region: SimulatedRegion, page: int) -> Iterable[range]:
         """See :meth:`Readahead.neighbours`. Ascending on the device; unused slots are skipped, not stopped at."""
         if self._limit_pages == 1:
-            return []
+            return ()
         slot = self._table.slot[page]
         hits, self.hits = self.hits, 0
         adjacent = abs(slot - self._previous_slot) == 1
@@ -130,16 +135,16 @@ class ClusterReadahead:
         if not hits:
             self._previous_slot = slot
         if self.window == 1:
-            return []
+            return ()
         mask = self.window - 1  # a window is a power of two
         block = range(max(slot & ~mask, 1), min(slot | mask, len(self._owner) - 1) + 1)
-        return [owner for owner in map(self._owner.__getitem__, block) if owner >= 0]
+        return runs_of(owner for owner in map(self._owner.__getitem__, block) if owner >= 0)
 
-    def hit(self, region: SimulatedRegion, page: int, readahead: bool) -> None:
+    def hit(self, region: SimulatedRegion, start: int, stop: int, readahead: bool) -> None:
         """See :meth:`Readahead.hit`. Only pages that readahead brought count."""
-        self.hits += readahead
+        self.hits += (stop - start) * readahead
 
-    def unused(self) -> None:
+    def unused(self, pages: int) -> None:
         """See :meth:`Readahead.unused`. Linux 6.18 does not ask."""
 
 

@@ -148,9 +148,9 @@ class TestAdaptive:
 
         def learn(used: int, unused: int) -> int:
             for _ in range(used):
-                readahead.hit(region, region.base, True)
+                readahead.hit(region, region.base, region.base + 1, True)
             for _ in range(unused):
-                readahead.unused()
+                readahead.unused(1)
             readahead.neighbours(region, region.base)
             return self.sized(process)
 

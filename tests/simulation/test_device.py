@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from samplecache.errors import ConfigurationError
-from samplecache.simulation.blockqueue import Plug
+from samplecache.simulation.blockqueue import Plug, Request
 from samplecache.simulation.device import PROFILES, QUEUE_REQUESTS, Device, DeviceProfile, device_profile
 
 PAGE = 4096
@@ -75,20 +75,24 @@ class TestQueue:
         assert device("ssd-sata").elevator_order([10, 90, 50]) == [0, 1, 2]
 
 
+def pages_of(request: Request) -> list[int]:
+    return [page for start, stop in request.runs for page in range(start, stop)]
+
+
 class TestPlug:
     @staticmethod
     def submitted(slots: list[int]) -> list[tuple[int, int]]:
         """Return slot and length of the requests that queueing the last of `slots` flushes."""
         plug = Plug(PAGE)
-        flushed = [plug.add(slot, slot + 1000, write=False) for slot in slots]
+        flushed = [plug.add(slot, slot + 1000, slot + 1001, write=False) for slot in slots]
         assert not any(flushed[:-1])
-        return [(request.slot, len(request.pages)) for request in flushed[-1]]
+        return [(request.slot, request.pages) for request in flushed[-1]]
 
     def test_only_ascending_neighbours_of_the_last_are_merged(self) -> None:
         plug = Plug(PAGE)
         for slot in (5, 6, 7, 4, 9, 8, 10):
-            assert plug.add(slot, slot + 1000, write=False) == []
-        assert [(request.slot, request.pages) for request in plug.take()] == [
+            assert plug.add(slot, slot + 1000, slot + 1001, write=False) == []
+        assert [(request.slot, pages_of(request)) for request in plug.take()] == [
             (5, [1005, 1006, 1007]),
             (4, [1004]),
             (9, [1009]),
@@ -100,8 +104,20 @@ class TestPlug:
     def test_reads_and_writes_are_not_merged(self) -> None:
         plug = Plug(PAGE)
         for slot, write in ((1, False), (2, True), (3, True)):
-            plug.add(slot, slot, write=write)
-        assert [(request.pages, request.write) for request in plug.take()] == [([1], False), ([2, 3], True)]
+            plug.add(slot, slot, slot + 1, write=write)
+        assert [(pages_of(request), request.write) for request in plug.take()] == [([1], False), ([2, 3], True)]
+
+    def test_a_run_of_pages_is_queued_at_once_as_far_as_there_is_room(self) -> None:
+        plug = Plug(PAGE)
+        assert plug.room(5, write=False) == 256
+        plug.add(5, 1005, 1105, write=False)
+        assert plug.room(105, write=False) == 156
+        assert (plug.room(106, write=False), plug.room(105, write=True)) == (256, 256)
+        plug.add(105, 2000, 2156, write=False)
+        assert plug.room(261, write=False) == 256
+        (request,) = plug.take()
+        assert (request.slot, request.pages) == (5, 256)
+        assert pages_of(request) == [*range(1005, 1105), *range(2000, 2156)]
 
     def test_a_request_ends_at_1_mib_and_is_then_sent(self) -> None:
         assert self.submitted(list(range(1, 257))) == []

@@ -56,6 +56,21 @@ class SwapSlots(abc.ABC):
         self._taken(slot)
         return slot
 
+    def allocate_run(self, start: int, stop: int) -> range:
+        """Give pages of ``[start, stop)``, ascending, a slot each, as long as one follows the other; return the slots.
+
+        They are those that :meth:`allocate` would give, page by page; none if there is none for the first.
+        """
+        first = self.allocate(start)
+        if not first:
+            return range(0)
+        pages = range(start + 1, stop)
+        more = self._take_behind(first, len(pages)) if self._planned.keys().isdisjoint(pages) else 0
+        if more:
+            self.free -= more
+            self.owner[first + 1 : first + 1 + more] = array("i", pages[:more])
+        return range(first, first + 1 + more)
+
     def release(self, slot: int) -> None:
         """Take `slot` back."""
         self.owner[slot] = FREE
@@ -73,3 +88,10 @@ class SwapSlots(abc.ABC):
     @abc.abstractmethod
     def _released(self, slot: int) -> None:
         """Take note that `slot` is free again."""
+
+    def _take_behind(self, slot: int, slots: int) -> int:
+        """Take those slots right behind `slot` that the next pages would be given, `slots` at most; return how many.
+
+        An area that does not know takes none, and is asked page by page.
+        """
+        return 0

@@ -76,6 +76,19 @@ class ClusterSlots(SwapSlots):
             self._current = self._next_cluster()
             self._position = self._current * CLUSTER_SLOTS
 
+    def _take_behind(self, slot: int, slots: int) -> int:
+        """See :meth:`.SwapSlots._take_behind`. They are in the same cluster, and free as far as the next used one."""
+        start = self._position
+        if slot + 1 != start or self._place is not self._handed_out:
+            return 0
+        stop = min(start + slots, (self._current + 1) * CLUSTER_SLOTS, self.total + 1)
+        used = self._used_places.find(1, start, stop)
+        stop = max(start, stop) if used < 0 else used
+        self._used_places[start:stop] = b"\x01" * (stop - start)
+        self._free_of_cluster[self._current] -= stop - start
+        self._position = stop
+        return stop - start
+
     def _leave_current(self) -> None:
         """Put the current cluster where the slots given back behind its position will be found."""
         cluster, self._current = self._current, -1

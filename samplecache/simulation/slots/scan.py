@@ -57,6 +57,21 @@ class ScanSlots(_MappedSlots):
         self._next = slot + 1
         return slot
 
+    def _take_behind(self, slot: int, slots: int) -> int:
+        """See :meth:`.SwapSlots._take_behind`. They are of the same 256, and free as far as the next used one."""
+        start = self._next
+        if slot + 1 != start:
+            return 0
+        stop = min(start + min(slots, self._left), self.total + 1)
+        used = self._used.find(1, start, stop)
+        stop = max(start, stop) if used < 0 else used
+        self._used[start:stop] = b"\x01" * (stop - start)
+        self._left -= stop - start
+        self._next = stop
+        if start == self._lowest:
+            self._lowest = stop
+        return stop - start
+
 
 class VirtualSlots(_MappedSlots):
     """A slot for each virtual address: neighbours in memory are neighbours in swap, whenever they are evicted.

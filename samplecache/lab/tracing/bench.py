@@ -17,6 +17,11 @@ from samplecache.lab.tracing.running import Recording, run
 from samplecache.lab.tracing.setting import Setting
 from samplecache.lab.tracing.steps import Evict, Touch
 
+_REMARKS: Final = {
+    Verdict.TIMING: " (a matter of time)",
+    Verdict.OTHERS: " (others' faults: the thread's own agree)",
+    Verdict.DIFFER: "",
+}
 _WARM_UP: Final = Program(
     title="warm-up", regions=(RegionPlan(name="sample", pages=256),), steps=(Evict(), Touch(), Evict())
 )
@@ -143,7 +148,7 @@ class Outcome:
         return [
             *(
                 f"run {number}, step {index + 1} ({step.do}): {each.column} measured {each.measured}, simulated "
-                f"{each.simulated}{' (a matter of time)' if each.verdict is Verdict.TIMING else ''}"
+                f"{each.simulated}{_REMARKS[each.verdict]}"
                 for number, run in enumerate(self.runs, 1)
                 for index, (step, compared) in enumerate(zip(self.program.steps, run.comparisons, strict=False))
                 for each in compared

@@ -158,7 +158,7 @@ _Act = Callable[[Callable[[], None]], None]
 
 @contextlib.contextmanager
 def _crew(names: Sequence[str]) -> Iterator[dict[str, _Act]]:
-    """Start a thread for each name; they end with the block."""
+    """Start a thread for each name; they end with the block, or after the step that they are in if it fails."""
     inboxes: list[queue.SimpleQueue[Callable[[], None] | None]] = []
     threads: list[threading.Thread] = []
 
@@ -190,8 +190,10 @@ def _crew(names: Sequence[str]) -> Iterator[dict[str, _Act]]:
     finally:
         for inbox in inboxes:
             inbox.put(None)
-        for thread in threads:
-            thread.join()
+    # Not waited for where the block is interrupted: a thread may sleep for long, and what it uses is not unmapped
+    # before it lets go.
+    for thread in threads:
+        thread.join()
 
 
 class _Stage:

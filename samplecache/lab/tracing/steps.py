@@ -141,7 +141,7 @@ class Step(abc.ABC):
         """Do it, on the calling thread. May fault and block, as the operation does."""
 
     def _in(self, scene: Scene) -> Span:
-        return self.pages or scene.region.span
+        return scene.region.span if self.pages is None else self.pages
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,16 +143,21 @@ class Outcome:
         """The first run that is like most."""
         return next(run for run in self.runs if run.agrees is self.agrees)
 
-    def differences(self) -> list[str]:
-        """Return what differs in any run, for people: run, step, figure, and what both kernels say."""
+    def judged(self, *verdicts: Verdict) -> Iterator[tuple[int, int, Comparison]]:
+        """Yield the figures with one of `verdicts`, of all runs: the run's number, the step's index, the figure."""
+        for number, one in enumerate(self.runs, 1):
+            for index, compared in enumerate(one.comparisons):
+                for each in compared:
+                    if each.verdict in verdicts:
+                        yield number, index, each
+
+    def differences(self, *verdicts: Verdict) -> list[str]:
+        """Return the figures with one of `verdicts` and the steps that ended otherwise than expected, for people."""
         return [
             *(
-                f"run {number}, step {index + 1} ({step.do}): {each.column} measured {each.measured}, simulated "
-                f"{each.simulated}{_REMARKS[each.verdict]}"
-                for number, run in enumerate(self.runs, 1)
-                for index, (step, compared) in enumerate(zip(self.program.steps, run.comparisons, strict=False))
-                for each in compared
-                if each.verdict is not Verdict.AGREE
+                f"run {number}, step {index + 1} ({self.program.steps[index].do}): {each.column} measured "
+                f"{each.measured}, simulated {each.simulated}{_REMARKS[each.verdict]}"
+                for number, index, each in self.judged(*verdicts)
             ),
             *(
                 f"run {number}, step {index + 1} ({self.program.steps[index].do}) {what}"

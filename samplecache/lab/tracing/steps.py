@@ -42,7 +42,7 @@ class Agreement(enum.Enum):
 
     EXACT = "exactly"
     RANDOM = "within 2 %"
-    SPLIT = "exactly, but for the caller's own split into major and minor"
+    SPLIT = "exactly, but for the caller's own split into major and minor, within 5 % of them"
     """Whether a read is over when the caller comes to its page is a matter of time, and decides between them."""
 
 

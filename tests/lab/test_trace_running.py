@@ -260,15 +260,24 @@ class TestComparing:
         assert self.verdicts(Populate(), major=less, minor=more) == split
         assert set(self.verdicts(Populate(), major=less).values()) == {Verdict.DIFFER}
 
-    def test_major_faults_beyond_the_threads_own_are_others(self) -> None:
-        changed = self.changed
-        for step, count, verdict in ((Touch(), 131, "OTHERS"), (Touch(), 129, "DIFFER"), (Lock(), 131, "DIFFER")):
-            recording = record(kernel(), Evict(), step)
-            measured = (recording[0], changed(recording[1], pgmajfault=count))
-            compared = compare(program(Evict(), step), measured, recording)[1]
-            assert [(each.column, each.verdict.name) for each in compared if each.verdict is not Verdict.AGREE] == [
-                ("pgmajfault", verdict)
-            ]
+    @pytest.mark.parametrize(
+        ("step", "major", "pgmajfault", "verdict"),
+        [
+            (Touch(), 130, 131, Verdict.OTHERS),
+            (Touch(), 130, 129, Verdict.DIFFER),
+            (Touch(), 131, 131, Verdict.DIFFER),
+            (Populate(), 130, 131, Verdict.OTHERS),
+            (Populate(), 132, 131, Verdict.DIFFER),
+            (Lock(), 0, 131, Verdict.DIFFER),  # it has none of its own to tell by
+        ],
+    )
+    def test_major_faults_beyond_the_threads_own_are_others(
+        self, step: AnyStep, major: int, pgmajfault: int, verdict: Verdict
+    ) -> None:
+        recording = record(kernel(), Evict(), step)
+        measured = (recording[0], self.changed(recording[1], major=major, minor=N - major, pgmajfault=pgmajfault))
+        compared = compare(program(Evict(), step), measured, recording)[1]
+        assert {each.column: each.verdict for each in compared}["pgmajfault"] is verdict
 
     def test_pages_have_to_agree_one_by_one(self) -> None:
         recording = record(kernel(), Willneed(), Pageout(span=Span(0, 8)))

@@ -120,7 +120,7 @@ def _judge(column: Column, step: Step, one: Observation, other: Observation) -> 
         return Verdict.AGREE
     if not step.settle and column.name in _IN_TIME:
         return Verdict.TIMING
-    if column.name == _MACHINES and step.agreement is not Agreement.SPLIT and _others_faulted(one, other):
+    if column.name == _MACHINES and _others_faulted(step, one, other):
         return Verdict.OTHERS
     if step.agreement is Agreement.SPLIT and column.name in _SPLIT and _faults(one) == _faults(other):
         apart = abs(one.faults.major - other.faults.major)
@@ -130,14 +130,15 @@ def _judge(column: Column, step: Step, one: Observation, other: Observation) -> 
     return Verdict.DIFFER
 
 
-def _others_faulted(measured: Observation, simulated: Observation) -> bool:
+def _others_faulted(step: Step, measured: Observation, simulated: Observation) -> bool:
     """Return whether what the machine counted beyond the thread's own major faults must be others'.
 
-    ``do_swap_page`` counts a fault for the machine and for the thread together, but for the faults that POPULATE_READ
-    and mlock take on the thread's behalf.
+    ``do_swap_page`` counts each of the thread's for the machine as well, so that the thread has no fewer than it caused
+    there; but for mlock, whose major faults the thread does not count.
     """
     own = measured.faults.major
-    return own == simulated.faults.major == simulated.swap.pgmajfault and measured.swap.pgmajfault > own
+    tells = step.agreement is not Agreement.SPLIT or own > 0
+    return tells and own == simulated.swap.pgmajfault < measured.swap.pgmajfault
 
 
 def _faults(observation: Observation) -> int:

@@ -171,7 +171,7 @@ def _run(plan: dict[Setting, dict[str, Program]], repeat: int, *, measuring: boo
 
 def _print(outcome: Outcome) -> None:
     from samplecache.cli.render import print_table
-    from samplecache.lab.tracing.comparing import COLUMNS, UNEQUAL
+    from samplecache.lab.tracing.comparing import COLUMNS
 
     run, program = outcome.shown, outcome.program
     standing = f": agree in {outcome.agreeing} of {len(outcome.runs)} runs" if run.measured is not None else ""
@@ -182,7 +182,7 @@ def _print(outcome: Outcome) -> None:
     ]
     columns = ("step", "by", "", *(column.name for column in telling), "time")
     print_table(columns, list(_rows(program, run, telling)), empty="no step", numbers=columns[3:])
-    for what in outcome.differences(*UNEQUAL):
+    for what in outcome.differences():
         typer.echo(what)
     if run.foreign_slots:
         typer.echo(f"{run.foreign_slots} swap slots were others' when the run began; clusters may have read them")

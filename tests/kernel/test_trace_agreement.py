@@ -13,7 +13,6 @@ from samplecache.errors import NotPermittedError
 from samplecache.kernel import procfs
 from samplecache.lab.rig import PAGE_CLUSTER
 from samplecache.lab.tracing.bench import Bench, Outcome, bench
-from samplecache.lab.tracing.comparing import UNEQUAL
 from samplecache.lab.tracing.program import Mode
 from samplecache.lab.tracing.reading import library, load
 from samplecache.lab.tracing.setting import Setting, State, swap_bytes_for
@@ -48,7 +47,7 @@ def test_both_kernels_agree(machine: Bench, name: str) -> None:
     runs = [machine.run(program)]
     while len(runs) < RUNS and not runs[-1].agrees:  # an undisturbed one says it all
         runs.append(machine.run(program))
-    assert runs[-1].agrees, "\n".join(Outcome(name, program, machine.setting, tuple(runs)).differences(*UNEQUAL))
+    assert runs[-1].agrees, "\n".join(Outcome(name, program, machine.setting, tuple(runs)).differences())
 
 
 def test_without_root_nothing_is_measured(no_rig: None, monkeypatch: pytest.MonkeyPatch) -> None:

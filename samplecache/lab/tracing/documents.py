@@ -138,7 +138,7 @@ def markdown(outcomes: Sequence[Outcome], *, command: str, kernel_release: str, 
                 lines += _table(part)
     lines += ["", "## Every difference that counts against a run", ""]
     lines += [
-        f"- {each.name}, {each.setting}: {what}" for each in outcomes for what in each.differences(Verdict.DIFFER)
+        f"- {each.name}, {each.setting}: {what}" for each in outcomes for what in each.differences((Verdict.DIFFER,))
     ] or ["None."]
     lines += _set_aside(outcomes)
     return "\n".join(lines) + "\n"
@@ -157,7 +157,7 @@ def _set_aside(outcomes: Sequence[Outcome]) -> list[str]:
     """Return which figures may differ for a stated reason, and by how much they did."""
     apart: dict[tuple[Verdict, str, str], list[int]] = {}
     for outcome in outcomes:
-        for _, index, each in outcome.judged(Verdict.TIMING, Verdict.OTHERS):
+        for _, index, each in outcome.judged((Verdict.TIMING, Verdict.OTHERS)):
             kind = (each.verdict, outcome.program.steps[index].do, each.column)
             apart.setdefault(kind, []).append(int(each.measured) - int(each.simulated))
     if not apart:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,12 +11,17 @@ from samplecache.clock import MonotonicClock
 from samplecache.kernel import procfs
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.lab.rig import Rig
-from samplecache.lab.tracing.comparing import Comparison, Verdict, compare, surprises
+from samplecache.lab.tracing.comparing import UNEQUAL, Comparison, Verdict, compare, surprises
 from samplecache.lab.tracing.program import Program, RegionPlan
 from samplecache.lab.tracing.running import Recording, run
 from samplecache.lab.tracing.setting import Setting
 from samplecache.lab.tracing.steps import Evict, Touch
 
+_REMARKS: Final = {
+    Verdict.TIMING: " (a matter of time)",
+    Verdict.OTHERS: " (others' faults: the thread's own agree)",
+    Verdict.DIFFER: "",
+}
 _WARM_UP: Final = Program(
     title="warm-up", regions=(RegionPlan(name="sample", pages=256),), steps=(Evict(), Touch(), Evict())
 )
@@ -138,16 +143,21 @@ class Outcome:
         """The first run that is like most."""
         return next(run for run in self.runs if run.agrees is self.agrees)
 
-    def differences(self) -> list[str]:
-        """Return what differs in any run, for people: run, step, figure, and what both kernels say."""
+    def judged(self, verdicts: Collection[Verdict]) -> Iterator[tuple[int, int, Comparison]]:
+        """Yield the figures with one of `verdicts`, of all runs: the run's number, the step's index, the figure."""
+        for number, one in enumerate(self.runs, 1):
+            for index, compared in enumerate(one.comparisons):
+                for each in compared:
+                    if each.verdict in verdicts:
+                        yield number, index, each
+
+    def differences(self, verdicts: Collection[Verdict] = UNEQUAL) -> list[str]:
+        """Return the figures with one of `verdicts` and the steps that ended otherwise than expected, for people."""
         return [
             *(
-                f"run {number}, step {index + 1} ({step.do}): {each.column} measured {each.measured}, simulated "
-                f"{each.simulated}{' (a matter of time)' if each.verdict is Verdict.TIMING else ''}"
-                for number, run in enumerate(self.runs, 1)
-                for index, (step, compared) in enumerate(zip(self.program.steps, run.comparisons, strict=False))
-                for each in compared
-                if each.verdict is not Verdict.AGREE
+                f"run {number}, step {index + 1} ({self.program.steps[index].do}): {each.column} measured "
+                f"{each.measured}, simulated {each.simulated}{_REMARKS[each.verdict]}"
+                for number, index, each in self.judged(verdicts)
             ),
             *(
                 f"run {number}, step {index + 1} ({self.program.steps[index].do}) {what}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from samplecache.lab.tracing.bench import Outcome
-from samplecache.lab.tracing.comparing import COLUMNS
+from samplecache.lab.tracing.comparing import COLUMNS, Verdict
 from samplecache.lab.tracing.program import Mode
 from samplecache.lab.tracing.running import Observation, Recording
 from samplecache.lab.tracing.setting import State
@@ -83,6 +83,10 @@ class Totals:
         return f"{self.major}/{self.minor}/{self.pswpin}/{self.swap_ra}"
 
 
+_REASONS: Final = {
+    Verdict.TIMING: "a matter of time: whether a read was over when it was looked at",
+    Verdict.OTHERS: "other processes' major faults: the thread's own agree",
+}
 _HEADINGS: Final = {
     Mode.VMA: "VMA mode",
     Mode.CLUSTER: "Cluster mode",
@@ -132,11 +136,11 @@ def markdown(outcomes: Sequence[Outcome], *, command: str, kernel_release: str, 
             if part:
                 lines += ["", f"## {_HEADINGS[mode]}{f', {state.value}' if mode is Mode.CLUSTER else ''}", ""]
                 lines += _table(part)
-    differences = [
-        f"- {outcome.name}, {outcome.setting}: {what}" for outcome in outcomes for what in outcome.differences()
-    ]
-    lines += ["", "## Every single difference", ""]
-    lines += differences or ["None."]
+    lines += ["", "## Every difference that counts against a run", ""]
+    lines += [
+        f"- {each.name}, {each.setting}: {what}" for each in outcomes for what in each.differences((Verdict.DIFFER,))
+    ] or ["None."]
+    lines += _set_aside(outcomes)
     return "\n".join(lines) + "\n"
 
 
@@ -147,6 +151,23 @@ def _table(outcomes: Sequence[Outcome]) -> list[str]:
     rows = [f"| {name} | {' | '.join(cells.get((name, cluster), '') for cluster in clusters)} |" for name in names]
     heading = " | ".join(f"page_cluster {cluster}" for cluster in clusters)
     return [f"| trace | {heading} |", f"|---|{'---|' * len(clusters)}", *rows]
+
+
+def _set_aside(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return which figures may differ for a stated reason, and by how much they did."""
+    apart: dict[tuple[Verdict, str, str], list[int]] = {}
+    for outcome in outcomes:
+        for _, index, each in outcome.judged((Verdict.TIMING, Verdict.OTHERS)):
+            kind = (each.verdict, outcome.program.steps[index].do, each.column)
+            apart.setdefault(kind, []).append(int(each.measured) - int(each.simulated))
+    if not apart:
+        return []
+    rows = [
+        f"| {_REASONS[verdict]} | {do} | {column} | {len(values)} | {min(values):+} to {max(values):+} |"
+        for (verdict, do, column), values in sorted(apart.items(), key=lambda item: (item[0][0].value, *item[0][1:]))
+    ]
+    heading = "| why | step | figure | times | MEASURED less SIMULATED |"
+    return ["", "## What may differ, and by how much it did", "", heading, "|---|---|---|---|---|", *rows]
 
 
 def _cell(outcome: Outcome) -> str:

@@ -113,6 +113,8 @@ class Program:
         A step names no region, reaches past its region, uses memory that it has unmapped, or expects an unknown error.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     title: Annotated[str, Field(min_length=1)]
     about: str = ""
     regions: Annotated[tuple[RegionPlan, ...], Field(min_length=1, max_length=MOST_REGIONS)]
@@ -140,7 +142,7 @@ class Program:
 
     def span_of(self, step: Step) -> Span:
         """Return the pages that `step` is about."""
-        return step.pages or Span(0, self.region_of(step).pages)
+        return Span(0, self.region_of(step).pages) if step.pages is None else step.pages
 
     def after(self, prelude: Program) -> Program:
         """Return a program that does `prelude` first, on memory of its own, which stays mapped."""
@@ -182,7 +184,7 @@ class Program:
                 f"End the span at {region.pages} at the latest",
             )
             return
-        if step.pages is not None and not span:
+        if not span:
             yield Problem(where, "The span is empty", "Give START < STOP")
         if isinstance(step, TouchRandom) and (step.count or 0) > len(span):
             yield Problem(

@@ -1,5 +1,11 @@
 """Programs in files: TOML in, a program out, or one error that names the file and the line.
 
+A file has a ``title``, any number of ``[[region]]`` tables (``name``, ``pages``, ``content``: noise, zero or untouched)
+and ``[[step]]`` tables, done in their order. A step says what it does (``do = "touch"``, ...; :mod:`.steps` lists all
+with their options), where (``region``, ``span = [START, STOP]`` in pages), on which ``thread``, with which ``errno`` it
+is expected to end, and with ``settle = false`` that it is looked at before all I/O is over. ``about`` says what the
+program shows, ``modes`` and ``page_clusters`` where it shows it. The files in ``library/`` are examples.
+
 ``tomllib`` does not say where a value came from. Its tables and keys are found again here by reading ever longer parts
 of the text: a line begins a statement if what is before it is whole TOML by itself. That is done only once something
 is wrong.

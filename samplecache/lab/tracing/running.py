@@ -35,6 +35,9 @@ POLL_NS: Final = NS_PER_MS
 BLOCK_PAGES: Final = 64
 """Pages that are written or looked at in one go: what that allocates is small enough not to fault itself."""
 
+HEAP_BYTES: Final = 64 << 10
+"""How much memory for objects of each size class (of 16 bytes, up to 512) is made ready before a step."""
+
 PlanSlots = Callable[[Region, Sequence[int]], None]
 
 
@@ -158,7 +161,7 @@ _Act = Callable[[Callable[[], None]], None]
 
 @contextlib.contextmanager
 def _crew(names: Sequence[str]) -> Iterator[dict[str, _Act]]:
-    """Start a thread for each name; they end with the block."""
+    """Start a thread for each name; they end with the block, or after the step that they are in if it fails."""
     inboxes: list[queue.SimpleQueue[Callable[[], None] | None]] = []
     threads: list[threading.Thread] = []
 
@@ -190,8 +193,10 @@ def _crew(names: Sequence[str]) -> Iterator[dict[str, _Act]]:
     finally:
         for inbox in inboxes:
             inbox.put(None)
-        for thread in threads:
-            thread.join()
+    # Not waited for where the block is interrupted: a thread may sleep for long, and what it uses is not unmapped
+    # before it lets go.
+    for thread in threads:
+        thread.join()
 
 
 class _Stage:
@@ -247,7 +252,7 @@ class _Stage:
         before = kernel.swap_counts()
         gc.disable()
         try:
-            act(lambda: step.perform(scene))
+            act(lambda: _perform(step, scene))
         except SamplecacheError as error:
             name = errno_name(error)
             if name is None:
@@ -271,6 +276,21 @@ class _Stage:
             time_ns=scene.time_ns,
             evicted=tuple(scene.rounds),
         )
+
+
+def _perform(step: Step, scene: _Scene) -> None:
+    _fault_in_heap()
+    step.perform(scene)
+
+
+def _fault_in_heap() -> None:
+    """Have the interpreter fault in the memory that objects come from while the step is being counted.
+
+    What is taken here and given back is found again before memory that was never used.
+    """
+    numbers = list(range(1 << 20, (1 << 20) + HEAP_BYTES // 32))
+    objects = [bytes(size) for size in range(1, 480, 16) for _ in range(HEAP_BYTES // (size + 48))]
+    del numbers, objects
 
 
 class _Scene:

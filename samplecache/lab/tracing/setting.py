@@ -20,6 +20,8 @@ PAGE_BYTES: Final = 4096
 LEAST_SWAP_BYTES: Final = 64 << 20
 SWAP_SHARE: Final = 4
 """Swap is so many times what a program maps: the kernel treats swap that is over half full in another way."""
+SWAP_PRIORITY: Final = 32767
+"""The highest: slots are to come from this area alone, whatever other swap there is."""
 SCRATCH_PAGES: Final = 1024
 SCATTER_STRIDE: Final = 97
 """Eleven touches, none in the window of another: 32 pages, the largest window, halve to one in five."""
@@ -93,6 +95,7 @@ class Setting:
         """Return the rig that is such a machine."""
         return RigOptions(
             swap_bytes=swap_bytes,
+            swap_priority=SWAP_PRIORITY,
             rotational=_ROTATIONAL[self.mode],
             zram=self.mode is Mode.ZRAM,
             page_cluster=self.page_cluster,

@@ -42,7 +42,7 @@ class Agreement(enum.Enum):
 
     EXACT = "exactly"
     RANDOM = "within 2 %"
-    SPLIT = "exactly, but for the caller's own split into major and minor"
+    SPLIT = "exactly, but for the caller's own split into major and minor, within 5 % of them"
     """Whether a read is over when the caller comes to its page is a matter of time, and decides between them."""
 
 
@@ -141,7 +141,7 @@ class Step(abc.ABC):
         """Do it, on the calling thread. May fault and block, as the operation does."""
 
     def _in(self, scene: Scene) -> Span:
-        return self.pages or scene.region.span
+        return scene.region.span if self.pages is None else self.pages
 
 
 @dataclass(frozen=True, kw_only=True)

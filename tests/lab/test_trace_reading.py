@@ -1,0 +1,177 @@
+"""Trace files: what they become, and the one error, with file and line, of each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from samplecache.errors import ConfigurationError, NotFoundError
+from samplecache.kernel.port import Span
+from samplecache.lab.tracing.program import Mode, Program, ProgramError, RegionPlan
+from samplecache.lab.tracing.reading import library, load, named, parse, read
+from samplecache.lab.tracing.steps import Content, Evict, Touch, TouchRandom, Willneed
+
+GOOD = """\
+# A comment, and a text with what looks like a table:
+title = "good"
+about = \"\"\"
+[[step]]
+do = "nothing"
+\"\"\"
+
+[[region]]
+name = "sample"
+pages = 8
+content = "noise"
+
+[[step]]
+do = "evict"
+
+[[step]]
+thread = "player"
+do = "touch"
+span = [
+  0,
+  4,
+]
+"""
+LAST_LINE = 22
+
+
+def test_a_file_becomes_a_program() -> None:
+    assert parse(GOOD, "good.toml") == Program(
+        title="good",
+        about='[[step]]\ndo = "nothing"\n',
+        regions=(RegionPlan(name="sample", pages=8, content=Content.NOISE),),
+        steps=(Evict(), Touch(thread="player", span=Span(0, 4))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "what"),
+    [
+        # steps
+        ('do = "evict"', 'do = "evoct"', 14, "no step does 'evoct'. Choose from 'write', 'touch', "),
+        ('do = "evict"', "", 13, "the step does not say what it does"),
+        ('do = "evict"', 'do = "touch-random"', 13, "a touch-random step needs 'seed'. Add seed"),
+        ('do = "evict"', 'do = "touch-stride"\nstride = 0', 15, "stride: input should be greater than or equal to 1"),
+        ('do = "evict"', 'do = "sleep"\nms = "long"', 15, "ms: input should be a valid integer"),
+        ('do = "evict"', 'do = "write"\ncontent = "untouched"', 15, "content: input should be "),
+        # options that contradict the step
+        ('do = "evict"', 'do = "touch"\nseed = 3', 15, "a touch step has no option 'seed'"),
+        ('do = "evict"', 'do = "sleep"\nms = 1\nspan = [0, 1]', 16, "a sleep step has no option 'span'"),
+        ('do = "evict"', 'do = "evict"\nsettel = false', 15, "a evict step has no option 'settel'"),
+        # spans
+        ("  4,", "  9,", 19, "pages [0, 9) reach past region 'sample' of 8 pages. End the span at 8 at the latest"),
+        ("  4,", "", 19, "span: a span is [START, STOP], two whole numbers of pages"),
+        ("  0,", "  5,", 19, "span: pages [5, 4) are not a span"),
+        ("  0,", "  4,", 19, "the span is empty"),
+        # what steps name
+        ('"player"', '"player"\nregion = "samples"', 18, "no region is called 'samples'. Choose from sample"),
+        ('"player"', '"player"\nerrno = "EFOO"', 18, "no error is called 'EFOO'"),
+        ('do = "evict"', 'do = "touch-random"\nseed = 1\ncount = 9', 16, "9 different pages cannot be drawn from 8"),
+        ('do = "evict"', 'do = "unmap"\nspan = [2, 3]', 20, "page 2 of region 'sample' is unmapped by then"),
+        # regions
+        ("pages = 8", "pages = 0", 10, "pages: input should be greater than or equal to 1"),
+        ("pages = 8", "", 8, "a region needs 'pages'. Add pages"),
+        ("pages = 8", "pages = 8\nsize = 9", 11, "a region has no option 'size'"),
+        ('"noise"', '"noises"', 11, "content: input should be 'noise', 'zero' or 'untouched'"),
+        ('"noise"', '"noise"\n[[region]]\nname = "sample"\npages = 1', 13, "two regions are called 'sample'"),
+        ('"noise"', '"noise"\n[[region]]\nname = "b"\npages = 1', 16, "the step does not say which region it is about"),
+        ("pages = 8", "pages = 262144\n[[region]]\nname = 'b'\npages = 1", 8, "the regions have 262145 pages"),
+        # the rest
+        ('title = "good"', "", 1, "a trace needs 'title'. Add title"),
+        ('title = "good"', 'title = "good"\nmode = "vma"', 3, "a trace has no option 'mode'"),
+        ('title = "good"', 'title = "good"\nmodes = ["tape"]', 3, "modes: input should be 'vma', 'cluster' or 'zram'"),
+        ('title = "good"', 'title = "good"\npage_clusters = [32]', 3, "page_clusters: input should be less than "),
+        ("[[region]]", "[[regions]]", 8, "no option is called 'regions'. Write [[region]] tables"),
+        ("pages = 8", "pages = ", 10, "this is not TOML: Invalid value"),
+        ("  4,\n]", "  4,", 21, "this is not TOML: "),
+        ("[[step]]\nthread", "[[step]\nthread", 16, "this is not TOML: "),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(old: str, new: str, line: int, what: str) -> None:
+    assert GOOD.count(old) == 1
+    with pytest.raises(ConfigurationError) as caught:
+        parse(GOOD.replace(old, new), "bad.toml")
+    assert caught.value.message.startswith(f"bad.toml:{line}: ")
+    assert what in str(caught.value)
+    assert caught.value.details == {"file": "bad.toml", "line": str(line)}
+    assert caught.value.remedy
+
+
+def test_steps_written_inline_are_told_by_their_line_too() -> None:
+    text = 'title = "inline"\nregion = [{name = "a", pages = 1}]\nstep = [{do = "evict"}, {do = "trouch"}]\n'
+    with pytest.raises(ConfigurationError, match=r"^inline:3: no step does 'trouch'"):
+        parse(text, "inline")
+
+
+def test_a_file_without_steps_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"^empty:1: a trace needs 'title'"):
+        parse("", "empty")
+
+
+def test_a_file_that_is_not_text_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b'title = "a"\nabout = "\xe9"\n')
+    with pytest.raises(ConfigurationError, match=r"latin\.toml:2: this is not UTF-8"):
+        read(path)
+
+
+def test_a_file_too_long_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.toml"
+    path.write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(ConfigurationError, match="is longer than 1048576 bytes"):
+        read(path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"none\.toml cannot be read: No such file"):
+        load(str(tmp_path / "none.toml"))
+
+
+def test_traces_are_found_by_number_and_by_the_start_of_their_name() -> None:
+    assert named("5")[0] == named("05")[0] == named("05-str")[0] == "05-stride-2"
+    with pytest.raises(NotFoundError, match="No traces are called '20'"):
+        load("20")
+    with pytest.raises(NotFoundError, match="9 traces are called '0"):
+        load("0")
+
+
+@pytest.mark.parametrize("name", library())
+def test_every_shipped_trace_says_what_it_shows(name: str) -> None:
+    program = load(name)
+    assert program.about
+    assert program.modes != ()
+
+
+def test_the_published_traces_ship() -> None:
+    assert [name.partition("-")[0] for name in library()] == [f"{number:02}" for number in range(1, 20)]
+    assert load("15").modes == (Mode.ZRAM,)
+    assert load("3").page_clusters == (1, 2, 4, 5)
+
+
+def test_programs_made_by_hand_are_held_to_the_same_rules() -> None:
+    region = RegionPlan(name="a", pages=4)
+    with pytest.raises(ProgramError, match="reach past region 'a'") as caught:
+        Program(title="by hand", regions=(region,), steps=(Evict(), Willneed(span=Span(0, 5))))
+    assert caught.value.problem.where == ("step", 1, "span")
+
+
+def test_a_prelude_has_memory_of_its_own() -> None:
+    one, other = (
+        Program(title=title, regions=(RegionPlan(name="a", pages=4),), steps=(Touch(),)) for title in ("one", "other")
+    )
+    both = other.after(one)
+    assert [region.name for region in both.regions] == ["one/a", "other/a"]
+    assert [step.region for step in both.steps] == ["one/a", "other/a"]
+
+
+def test_pages_drawn_depend_on_the_seed_alone() -> None:
+    span = Span(10, 30)
+    drawn = TouchRandom(seed=3, count=5).order(span)
+    assert drawn == TouchRandom(seed=3, count=5).order(span)
+    assert len(set(drawn)) == 5
+    assert set(drawn) <= set(span)
+    assert sorted(TouchRandom(seed=4).order(span)) == list(span)

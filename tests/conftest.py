@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         simulated = parameters.get("kernel_name") == "simulated"
-        if fixtures & {"rig", "swapping"} and not simulated:
+        if fixtures & {"rig", "no_rig", "swapping"} and not simulated:
             item.add_marker(pytest.mark.real_kernel)
 
 
@@ -68,6 +68,14 @@ def rig(session_rig: Rig) -> Iterator[Rig]:
     session_rig.limit(Limits())
     yield session_rig
     session_rig.limit(Limits())
+
+
+@pytest.fixture(scope="module")
+def no_rig(session_rig: Rig) -> Iterator[None]:
+    """The machine without the session's rig, for a module's tests that make rigs of other kinds."""
+    session_rig.close()
+    yield
+    session_rig.__enter__()
 
 
 @pytest.fixture(params=["simulated", "linux"])

@@ -20,12 +20,12 @@ from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError, SamplecacheError, StateError, UnknownStrategyError
 from samplecache.kernel.machine_files import MachineProfile
 from samplecache.lab.calibrated import calibrate_in_rig
-from samplecache.lab.measured_service import measure_service
 from samplecache.lab.workload import VirtualSample
 from samplecache.strategy.registry import StrategyRegistry
 from samplecache.v1 import audio_pb2
 from samplecache_demo.devices import DEFAULT, DemoDevice
 from samplecache_demo.machine import Stage, stage
+from samplecache_demo.measured_service import measure_service
 from samplecache_demo.performance import Performance, perform
 from samplecache_demo.prediction import SEEDS, Forecast, Forecaster
 from samplecache_demo.report import Results, markdown, picture, table, write_json

@@ -16,13 +16,13 @@ from samplecache.kernel.machine_files import MachineProfile
 from samplecache.kernel.probe import PROBE_PAGES
 from samplecache.lab import workload
 from samplecache.lab.loads import Stage
-from samplecache.lab.measured_service import MeasuredService
 from samplecache.lab.virtual import Outcome, VirtualCache
 from samplecache.lab.workload import VirtualSample, Workload
 from samplecache.simulation.memory import Steps
 from samplecache.strategy.registry import StrategyRegistry
 from samplecache_demo.devices import MEMORY_BYTES
 from samplecache_demo.machine import SWAP_BYTES
+from samplecache_demo.measured_service import MeasuredService
 from samplecache_demo.performance import SETTLE_NS
 from samplecache_demo.schedule import BLOCK_NS, HINT_AHEAD_NS, LEAD_NS, Cue
 from samplecache_player.mixer import Mixer

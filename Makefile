@@ -6,13 +6,20 @@ BIN := $(VENV)/bin
 INSTALL := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --editable
 
 # make demo SAMPLES=folder REAL=1 OUTPUT=null REPEAT=10 STRATEGIES=none,willneed
+# make demo REAL=1 PREDICT=1 DEVICES=unthrottled,400iops,2MB/s,zram
 DEMO_FLAGS := $(if $(SAMPLES),--samples "$(SAMPLES)") $(if $(REAL),--real) $(if $(OUTPUT),--output "$(OUTPUT)") \
-	$(if $(REPEAT),--repeat $(REPEAT)) $(if $(STRATEGIES),--strategies $(STRATEGIES))
+	$(if $(REPEAT),--repeat $(REPEAT)) $(if $(STRATEGIES),--strategies $(STRATEGIES)) \
+	$(if $(DEVICES),--devices $(DEVICES)) $(if $(PREDICT),--predict) $(if $(PAGE),--page "$(PAGE)")
 
-.PHONY: demo test check format generate bench wheel clean
+.PHONY: demo prediction test check format generate bench wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m samplecache_demo $(DEMO_FLAGS)
+
+# All devices, five times each, as root: some ten minutes on a machine that has nothing else to do.
+prediction: $(VENV)/.demo
+	$(BIN)/python -m samplecache_demo --real --predict --output null --repeat 5 \
+		--devices unthrottled,200iops,400iops,2MB/s,zram --page docs/prediction.md
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TESTS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,11 +17,20 @@ from rich.progress import Progress
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.client import Client, sample_id_of
 from samplecache.clock import NS_PER_S
-from samplecache.errors import SamplecacheError, StateError, UnknownStrategyError
+from samplecache.errors import InvalidError, SamplecacheError, StateError, UnknownStrategyError
+from samplecache.kernel.machine_files import MachineProfile
+from samplecache.lab.calibrated import calibrate_in_rig
+from samplecache.lab.workload import VirtualSample
+from samplecache.strategy.registry import StrategyRegistry
+from samplecache.v1 import audio_pb2
+from samplecache_demo.devices import DEFAULT, DemoDevice
 from samplecache_demo.machine import Stage, stage
+from samplecache_demo.measured_service import measure_service
 from samplecache_demo.performance import Performance, perform
+from samplecache_demo.prediction import SEEDS, Forecast, Forecaster
 from samplecache_demo.report import Results, markdown, picture, table, write_json
 from samplecache_demo.schedule import Cue, make_schedule
+from samplecache_demo.side_by_side import Trial, forecast_markdown, forecast_table, page, trial_table
 from samplecache_demo.sounds import Kit, find_kit
 from samplecache_player import open_output
 
@@ -44,6 +55,15 @@ def main(
     real: Annotated[
         bool, typer.Option("--real", help="As root: make swap, a memory limit and a slow device here.")
     ] = False,
+    devices: Annotated[
+        str, typer.Option(help="With --real: unthrottled, zram, 400iops, 2MB/s; several with commas between.")
+    ] = DEFAULT,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="With --real: calibrate, predict the table, and show both.")
+    ] = False,
+    page_file: Annotated[
+        Path | None, typer.Option("--page", help="With --predict: write predictions and measurements to this page.")
+    ] = None,
     output: Annotated[str, typer.Option(help="device[:NAME], null or wav:FILE.")] = "device",
     repeat: Annotated[int, typer.Option(min=1, help="Repetitions, strategies in a new order each time.")] = 1,
     strategies: Annotated[str, typer.Option(help="Strategies to compare, separated by commas.")] = ",".join(STRATEGIES),
@@ -52,9 +72,21 @@ def main(
 ) -> None:
     """Compare strategies on cold samples."""
     try:
-        with tempfile.TemporaryDirectory(prefix="samplecache-kit-") as scratch, stage(real=real) as playing_on:
+        if predict and not real:
+            raise InvalidError("only the real machine is worth a prediction", remedy="Give --real with --predict")
+        parsed = [DemoDevice.parse(name.strip()) for name in devices.split(",")] if real else [None]
+        trials = []
+        with tempfile.TemporaryDirectory(prefix="samplecache-kit-") as scratch:
             kit = find_kit(samples, Path(scratch))
-            compare(playing_on, kit, strategies.split(","), output, repeat, results_dir, seed)
+            for device in parsed:
+                folder = results_dir / device.name.replace("/", "-") if device and len(parsed) > 1 else results_dir
+                comparison = Comparison(kit, strategies.split(","), output, repeat, folder, seed)
+                if device is not None and predict:
+                    trials.append(comparison.tried(device))
+                else:
+                    with stage(device) as playing_on:
+                        comparison.compared(playing_on)
+        _show_trials(trials, page_file)
     except SamplecacheError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(1)
@@ -63,36 +95,114 @@ def main(
         sys.exit(130)
 
 
-def compare(
-    playing_on: Stage, kit: Kit, strategies: list[str], output: str, repeat: int, results_dir: Path, seed: int
-) -> None:
-    """Upload the kit, play it under every strategy `repeat` times, and show table and picture."""
-    client = playing_on.client
-    _check_strategies(client, strategies)
-    output, note = _settle_output(output, kit.rate_hz)
-    console.print(f"kernel:  {playing_on.kernel}", highlight=False)
-    console.print(f"output:  {note}", highlight=False)
-    sample_ids = _upload(client, kit)
-    schedule = make_schedule(kit, sample_ids)
-    pages = sum(sample.charged_bytes for sample in client.list_samples()) // client.capabilities().page_bytes
-    console.print(f"samples: {len(sample_ids)} from {kit.origin}, {pages} pages", highlight=False)
-    results = Results(strategies, playing_on.label)
-    order = random.Random(seed)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("playing", total=repeat * len(strategies))
-        for _ in range(repeat):
-            for strategy in order.sample(strategies, len(strategies)):
-                progress.update(task, description=f"playing under {strategy}")
-                _play_until_quiet(playing_on, schedule, strategy, kit.rate_hz, output, results)
-                progress.advance(task)
-    console.print(table(results))
-    durations_s = _durations_s(client, schedule)
-    picture(results, schedule, durations_s, results_dir / "comparison.png")
-    (results_dir / "comparison.md").write_text(markdown(results))
-    write_json(results, results_dir / "comparison.json", {"samples": kit.origin, "pages": pages, "output": note})
-    console.print(
-        f"picture: {results_dir / 'comparison.png'}   figures: {results_dir / 'comparison.json'}", highlight=False
+def _show_trials(trials: list[Trial], page_file: Path | None) -> None:
+    for trial in trials:
+        console.print(trial_table(trial))
+    if trials and page_file is not None:
+        page_file.parent.mkdir(parents=True, exist_ok=True)
+        page_file.write_text(page(trials, "make prediction"))
+        console.print(f"page: {page_file}", highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is to be played, whatever device it comes from.
+
+    Attributes
+    ----------
+    kit : Kit
+        The samples.
+    strategies : list of str
+        What to compare.
+    output : str
+        Where to play.
+    repeat : int
+        How often.
+    results_dir : Path
+        Where picture and figures go.
+    seed : int
+        Of the order of strategies.
+    """
+
+    kit: Kit
+    strategies: list[str]
+    output: str
+    repeat: int
+    results_dir: Path
+    seed: int
+
+    def tried(self, device: DemoDevice) -> Trial:
+        """Calibrate `device`, predict, show and write the prediction; only then play."""
+        calibrated = calibrate_in_rig(
+            zram=device.zram, read_iops=device.read_iops, read_bytes_per_s=device.read_bytes_per_s
+        )
+        self.results_dir.mkdir(parents=True, exist_ok=True)
+        (self.results_dir / "profile.toml").write_text(calibrated.text())
+        label = f"SIMULATED: profile calibrated as {device.name} on {calibrated.label}; {SEEDS} seeds"
+        forecasts: dict[str, list[Forecast]] = {}
+
+        def predict(client: Client, schedule: tuple[Cue, ...]) -> None:
+            forecaster = _forecaster(client, calibrated.profile, schedule, self.kit.rate_hz)
+            for strategy in self.strategies:
+                forecasts[strategy] = [forecaster.forecast(strategy, seed) for seed in range(SEEDS)]
+            console.print(forecast_table(label, forecasts))
+            (self.results_dir / "prediction.md").write_text(forecast_markdown(label, forecasts))
+
+        with stage(device) as playing_on:
+            results = self.compared(playing_on, predict)
+        return Trial(device.name, label, forecasts, results)
+
+    def compared(
+        self, playing_on: Stage, before: Callable[[Client, tuple[Cue, ...]], object] = lambda client, schedule: None
+    ) -> Results:
+        """Upload the kit, call `before`, play it under every strategy, show table and picture, and return the runs."""
+        client = playing_on.client
+        _check_strategies(client, self.strategies)
+        output, note = _settle_output(self.output, self.kit.rate_hz)
+        console.print(f"kernel:  {playing_on.kernel}", highlight=False)
+        console.print(f"output:  {note}", highlight=False)
+        sample_ids = _upload(client, self.kit)
+        schedule = make_schedule(self.kit, sample_ids)
+        pages = sum(sample.charged_bytes for sample in client.list_samples()) // client.capabilities().page_bytes
+        console.print(f"samples: {len(sample_ids)} from {self.kit.origin}, {pages} pages", highlight=False)
+        before(client, schedule)
+        results = Results(self.strategies, playing_on.label)
+        order = random.Random(self.seed)
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("playing", total=self.repeat * len(self.strategies))
+            for _ in range(self.repeat):
+                for strategy in order.sample(self.strategies, len(self.strategies)):
+                    progress.update(task, description=f"playing under {strategy}")
+                    _play_until_quiet(playing_on, schedule, strategy, self.kit.rate_hz, output, results)
+                    progress.advance(task)
+        console.print(table(results))
+        picture(results, schedule, _durations_s(client, schedule), self.results_dir / "comparison.png")
+        (self.results_dir / "comparison.md").write_text(markdown(results))
+        about = {"samples": self.kit.origin, "pages": pages, "output": note}
+        write_json(results, self.results_dir / "comparison.json", about)
+        console.print(
+            f"picture: {self.results_dir / 'comparison.png'}   figures: {self.results_dir / 'comparison.json'}",
+            highlight=False,
+        )
+        return results
+
+
+def _forecaster(client: Client, machine: MachineProfile, schedule: tuple[Cue, ...], rate_hz: int) -> Forecaster:
+    """Return what predicts runs through the server of `client`, whose own costs are measured now."""
+    samples = tuple(
+        VirtualSample(
+            sample.sample_id,
+            AudioFormat(sample.format.rate_hz, sample.format.channels, _encoding(sample.format.encoding)),
+            sample.frames,
+        )
+        for sample in client.list_samples()
     )
+    service = measure_service(client, samples[0].sample_id)
+    return Forecaster(machine, service, samples, schedule, rate_hz, StrategyRegistry.discover())
+
+
+def _encoding(number: audio_pb2.Encoding.ValueType) -> Encoding:
+    return Encoding[audio_pb2.Encoding.Name(number).removeprefix("ENCODING_")]
 
 
 def _check_strategies(client: Client, strategies: list[str]) -> None:

@@ -18,13 +18,9 @@ from samplecache.clock import NS_PER_S
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Operation
 from samplecache.lab.rig import Limits, Rig, RigOptions
+from samplecache_demo.devices import MEMORY_BYTES, DemoDevice
 
 SIMULATED_DEVICE: Final = "hdd-laptop-2008"
-READ_IOPS: Final = 200
-"""What the rig limits swap reads to, in pages a second: a laptop's disk of 2008 reads some 60 places a second, 8 pages
-at each, and here it has other work to do."""
-
-MEMORY_BYTES: Final = 512 << 20
 SWAP_BYTES: Final = 512 << 20
 _STOP_TIMEOUT_S: Final = 15
 
@@ -43,42 +39,45 @@ class Stage:
         Over the table: simulated (model, seed) or measured (kernel, device).
     rig : Rig or None
         What slows the device, if anything does.
+    device : DemoDevice or None
+        What the rig has for a device.
     """
 
     client: Client
     kernel: str
     label: str
-    rig: Rig | None
+    rig: Rig | None = None
+    device: DemoDevice | None = None
 
     @contextlib.contextmanager
     def full_speed(self) -> Iterator[None]:
         """Lift the limit on reads, to make samples cold quickly, and put it back."""
-        if self.rig is None:
+        if self.rig is None or self.device is None:
             yield
             return
         self.rig.limit(Limits(memory_bytes=MEMORY_BYTES))
         try:
             yield
         finally:
-            self.rig.limit(Limits(memory_bytes=MEMORY_BYTES, read_iops=READ_IOPS))
+            self.rig.limit(self.device.limits)
 
 
 @contextlib.contextmanager
-def stage(*, real: bool) -> Iterator[Stage]:
-    """Start a server, and with `real` a rig under it; take both down again.
+def stage(device: DemoDevice | None) -> Iterator[Stage]:
+    """Start a server, and for a `device` a rig with it under that; take both down again.
 
     Raises
     ------
     NotPermittedError
-        `real`, but not root, or without control groups.
+        A device, but not root, or without control groups.
     """
     with contextlib.ExitStack() as stack:
         rig: Rig | None = None
         flags: list[str] = []
-        if real:
-            rig = stack.enter_context(Rig(RigOptions(swap_bytes=SWAP_BYTES)))
-            line = f"real, as asked: {_linux_line()}; a limit of {READ_IOPS} swap reads a second"
-            label = f"MEASURED: Linux {platform.release()}, fresh swap file, at most {READ_IOPS} swap reads a second"
+        if device is not None:
+            rig = stack.enter_context(Rig(RigOptions(swap_bytes=SWAP_BYTES, zram=device.zram)))
+            line = f"real, as asked: {_linux_line()}; {device.description}"
+            label = f"MEASURED: Linux {platform.release()}, {device.description}"
         elif obstacle := _obstacle():
             line = f"simulated, because on the real one: {obstacle}"
             label = f"SIMULATED: {SIMULATED_DEVICE}, seed 0"
@@ -88,7 +87,7 @@ def stage(*, real: bool) -> Iterator[Stage]:
             label = f"MEASURED: {_linux_line()}"
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="samplecache-"))
         client = stack.enter_context(_server(Path(directory), flags, rig))
-        yield Stage(client, line, label, rig)
+        yield Stage(client, line, label, rig, device)
 
 
 def _obstacle() -> str:

@@ -13,7 +13,7 @@ from samplecache.client import Client, PlayStream
 from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from samplecache.v1 import playback_pb2
 from samplecache.witness import Witness
-from samplecache_demo.schedule import HINT_AHEAD_NS, LEAD_NS, Cue
+from samplecache_demo.schedule import BLOCK_NS, HINT_AHEAD_NS, LEAD_NS, Cue
 from samplecache_player import Player, Voice, VoiceReport, open_output
 
 NOISY_NS = LEAD_NS // 2
@@ -50,6 +50,8 @@ class Performance:
         The output's rate.
     played : tuple of Played
         One a cue.
+    prefetches_ns : tuple of int
+        How long each announcement's prefetch took, in the order of cues.
     swap_in_pages : int
         Pages that the machine read from swap from the first announcement to the end.
     machine_ns : int
@@ -63,6 +65,7 @@ class Performance:
     start_ns: int
     rate_hz: int
     played: tuple[Played, ...]
+    prefetches_ns: tuple[int, ...]
     swap_in_pages: int
     machine_ns: int
     output_lateness_ns: int
@@ -130,8 +133,7 @@ def perform(client: Client, schedule: Sequence[Cue], strategy: str, rate_hz: int
         start_ns = began_ns + HINT_AHEAD_NS + SETTLE_NS
         hints = [pool.submit(_announce, client, cue, strategy, start_ns, clock) for cue in schedule]
         strikes = [pool.submit(_strike, client, player, cue, strategy, start_ns, clock) for cue in schedule]
-        for hint in hints:
-            hint.result()
+        prefetches_ns = tuple(hint.result() for hint in hints)
         heard = [strike.result() for strike in strikes]
         player.drain(10 * NS_PER_S)
         machine_ns = witness.lateness_between(began_ns, clock.now_ns())
@@ -142,15 +144,18 @@ def perform(client: Client, schedule: Sequence[Cue], strategy: str, rate_hz: int
         start_ns,
         rate_hz,
         tuple(heard),
+        prefetches_ns,
         client.stats().swap_in_pages - swapped_in,
         machine_ns,
         report.lateness_max_ns,
     )
 
 
-def _announce(client: Client, cue: Cue, strategy: str, start_ns: int, clock: MonotonicClock) -> None:
+def _announce(client: Client, cue: Cue, strategy: str, start_ns: int, clock: MonotonicClock) -> int:
+    """Announce one cue; return how long the server took to bring its pages in."""
     clock.sleep_until(start_ns + cue.at_ns - HINT_AHEAD_NS)
-    client.prefetch(cue.sample_id, frames=cue.frames, strategy=strategy, deadline_ns=HINT_AHEAD_NS).result()
+    call = client.prefetch(cue.sample_id, frames=cue.frames, strategy=strategy, deadline_ns=HINT_AHEAD_NS)
+    return call.result().elapsed.ToNanoseconds()
 
 
 def _strike(client: Client, player: Player, cue: Cue, strategy: str, start_ns: int, clock: MonotonicClock) -> Played:
@@ -166,7 +171,7 @@ def _strike(client: Client, player: Player, cue: Cue, strategy: str, start_ns: i
             strategy=strategy,
             channels=2,
             encoding=Encoding.S16,
-            block_ns=10 * NS_PER_MS,
+            block_ns=BLOCK_NS,
             lead_ns=LEAD_NS,
         ) as stream:
             bound, stats = _feed(stream, voice)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 from rich.table import Table
 
@@ -50,35 +50,83 @@ class Results:
         return sum(performance.noisy for performance in self.all)
 
 
-_HEADINGS = (
-    "glitches",
-    "late blocks",
-    "longest stall, ms",
-    "first block, median, ms",
-    "first block, worst, ms",
-    "major faults",
-    "minor faults",
-    "pages read in",
-    "machine stall, ms",
-)
+class Run(Protocol):
+    """What a table shows of a run, be it played or predicted."""
+
+    @property
+    def strategy(self) -> str:
+        """The strategy asked for."""
+        ...
+
+    @property
+    def bound(self) -> str:
+        """The strategy that sessions got."""
+        ...
+
+    @property
+    def glitches(self) -> int:
+        """Gaps that voices suffered."""
+        ...
+
+    @property
+    def late_blocks(self) -> int:
+        """Blocks that were not ready when due."""
+        ...
+
+    @property
+    def longest_stall_ns(self) -> int:
+        """The longest that one was late."""
+        ...
+
+    @property
+    def first_blocks_ns(self) -> list[int]:
+        """For each cue, from the opening to its first block, ascending."""
+        ...
+
+    @property
+    def major_faults(self) -> int:
+        """Major faults of the threads that read blocks."""
+        ...
+
+    @property
+    def minor_faults(self) -> int:
+        """Their minor faults."""
+        ...
+
+    @property
+    def swap_in_pages(self) -> int:
+        """Pages that the machine read from swap."""
+        ...
+
+    @property
+    def prefetches_ns(self) -> tuple[int, ...]:
+        """How long each announcement's prefetch took."""
+        ...
+
+
+FIGURES: Final[dict[str, Callable[[Run], float]]] = {
+    "glitches": lambda run: run.glitches,
+    "late blocks": lambda run: run.late_blocks,
+    "longest stall, ms": lambda run: run.longest_stall_ns / NS_PER_MS,
+    "first block, median, ms": lambda run: statistics.median(run.first_blocks_ns) / NS_PER_MS,
+    "first block, worst, ms": lambda run: run.first_blocks_ns[-1] / NS_PER_MS,
+    "major faults": lambda run: run.major_faults,
+    "minor faults": lambda run: run.minor_faults,
+    "pages read in": lambda run: run.swap_in_pages,
+    "prefetch, median, ms": lambda run: statistics.median(run.prefetches_ns) / NS_PER_MS,
+}
+"""What is shown of a run, by its heading."""
+
+_HEADINGS = (*FIGURES, "machine stall, ms")
 
 
 def _figures(runs: Sequence[Performance]) -> list[list[float]]:
     """Return every run's figures, a list for each of `_HEADINGS`."""
-    return [
-        [run.glitches for run in runs],
-        [run.late_blocks for run in runs],
-        [run.longest_stall_ns / NS_PER_MS for run in runs],
-        [statistics.median(run.first_blocks_ns) / NS_PER_MS for run in runs],
-        [run.first_blocks_ns[-1] / NS_PER_MS for run in runs],
-        [run.major_faults for run in runs],
-        [run.minor_faults for run in runs],
-        [run.swap_in_pages for run in runs],
-        [run.machine_ns / NS_PER_MS for run in runs],
-    ]
+    shown = [[figure(run) for run in runs] for figure in FIGURES.values()]
+    return [*shown, [run.machine_ns / NS_PER_MS for run in runs]]
 
 
-def _shown(values: Sequence[float]) -> tuple[str, str]:
+def shown(values: Sequence[float]) -> tuple[str, str]:
     """Return the median, and least to most unless they are all alike."""
     middle, least, most = (_number(value) for value in (statistics.median(values), min(values), max(values)))
     return middle, "" if least == most else f"{least}-{most}"
@@ -91,7 +139,7 @@ def _number(value: float) -> str:
 def _rows(results: Results) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     for strategy in results.strategies:
         if runs := results.quiet(strategy):
-            yield _name(strategy, runs), [_shown(values) for values in _figures(runs)]
+            yield _name(strategy, runs), [shown(values) for values in _figures(runs)]
 
 
 def _name(strategy: str, runs: Sequence[Performance]) -> str:
@@ -110,13 +158,13 @@ def _caption(results: Results) -> str:
 
 def table(results: Results) -> Table:
     """Return the comparison as a table: medians, with least and most where there are several repetitions."""
-    shown = Table(title=results.label, title_style="bold", caption=_caption(results))
-    shown.add_column("strategy")
+    drawn = Table(title=results.label, title_style="bold", caption=_caption(results))
+    drawn.add_column("strategy")
     for heading in _HEADINGS:
-        shown.add_column(heading, justify="right")
+        drawn.add_column(heading, justify="right")
     for name, cells in _rows(results):
-        shown.add_row(name, *(f"{middle}\n[dim]{spread}[/dim]" if spread else middle for middle, spread in cells))
-    return shown
+        drawn.add_row(name, *(f"{middle}\n[dim]{spread}[/dim]" if spread else middle for middle, spread in cells))
+    return drawn
 
 
 def markdown(results: Results) -> str:
@@ -208,6 +256,7 @@ def write_json(results: Results, path: Path, about: dict[str, Any]) -> None:
             "major_faults": run.major_faults,
             "minor_faults": run.minor_faults,
             "swap_in_pages": run.swap_in_pages,
+            "prefetches_ns": run.prefetches_ns,
             "machine_stall_ns": run.machine_ns,
             "output_lateness_ns": run.output_lateness_ns,
         }

@@ -14,6 +14,7 @@ HINT_AHEAD_NS: Final = 3 * NS_PER_S
 LEAD_NS: Final = 30 * NS_PER_MS
 """The player's jitter buffer: what a drummer hardly feels. A block later than that is heard as a gap."""
 
+BLOCK_NS: Final = 10 * NS_PER_MS
 BEAT_NS: Final = 500 * NS_PER_MS
 TOGETHER: Final = 3
 """Hits struck on one beat: kick, snare and cymbal."""

@@ -9,6 +9,7 @@ says.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -119,6 +120,8 @@ class Outcome:
         The most that was locked at a time.
     elapsed_ns : int
         Until the last session had ended.
+    began_ns : int
+        The beginning, on the run's clock.
     """
 
     performances: tuple[Performance, ...]
@@ -128,6 +131,7 @@ class Outcome:
     worker_faults: FaultCounts
     peak_locked_bytes: int
     elapsed_ns: int
+    began_ns: int = 0
 
     @property
     def late_blocks(self) -> int:
@@ -160,6 +164,8 @@ class VirtualCache:
         Limits and defaults of the cache.
     costs : ServiceCosts
         What the service's own work costs its threads; nothing by default.
+    on_block : Callable, optional
+        Told of every block that is ready, and whose it is.
 
     Attributes
     ----------
@@ -183,6 +189,7 @@ class VirtualCache:
         registry: StrategyRegistry | None = None,
         settings: CacheSettings | None = None,
         costs: ServiceCosts | None = None,
+        on_block: Callable[[Performance, ReadBlock], object] | None = None,
     ) -> None:
         settings = settings or CacheSettings()
         self.clock = VirtualClock()
@@ -190,6 +197,7 @@ class VirtualCache:
         self.kernel = VirtualKernel(options, self.clock)
         self._workload = workload
         self._costs = costs or ServiceCosts()
+        self._on_block = on_block
         self._threads: list[str] = []
         self._client = self._new_thread("client")
         self._workers = [self._new_thread(f"worker {number}") for number in range(settings.workers)]
@@ -226,6 +234,7 @@ class VirtualCache:
             sum((self._faults(thread) for thread in self._workers), FaultCounts()),
             kernel.peak_locked_pages * kernel.page_bytes,
             self._ended_ns - self._began_ns,
+            self._began_ns,
         )
 
     def trace(self) -> str:
@@ -319,7 +328,7 @@ class VirtualCache:
         model, frame_bytes = self.kernel.model(content.region), content.format.frame_bytes
         touch, page_bytes, now_ns = self.kernel.machine.touch, self.kernel.page_bytes, self.clock.now_ns
         faults_of = self.kernel.machine.thread_faults
-        before, block_cost_ns = faults_of(thread), self._costs.block_ns
+        before, block_cost_ns, on_block = faults_of(thread), self._costs.block_ns, self._on_block
         if self._costs.open_ns:
             yield now_ns() + self._costs.open_ns
         while (block := session.next_block()) is not None:
@@ -336,8 +345,11 @@ class VirtualCache:
             self.cache.meter.record_faults(faults.major, now_ns() - began_ns)
             if block_cost_ns:
                 yield now_ns() + block_cost_ns
-            session.delivered(ReadBlock(block, b"", frames.start, Reading(began_ns, now_ns(), faults)))
+            read = ReadBlock(block, b"", frames.start, Reading(began_ns, now_ns(), faults))
+            session.delivered(read)
             performance.hear(frames)
+            if on_block is not None:
+                on_block(performance, read)
 
     # --- notes ---
 

@@ -183,7 +183,7 @@ def run(row: Row, device: str, seed: int, scale: Scale, registry: StrategyRegist
     gauge.times = sorted((cue.at_ns - (cue.hint_ahead_ns or 0) - 1, cue.sample_id) for cue in events)
     scan = Scan(scale.play_ns // 3, max(1, int(96 * scale.program_share)))
     uptime = Uptime(Chance(seed, "uptime"), int(options.swap_slots * UPTIME_SHARE), scattered=not row.fresh)
-    loads: tuple[Press, ...] = (*programs, Jobs(Chance(seed, "jobs"), scale.play_ns), scan, gauge)
+    loads: tuple[Press, ...] = (*programs, Jobs(Chance(seed, "jobs"), scale.play_ns, scale.program_share), scan, gauge)
     workload = Workload(
         sounding.samples,
         sounding.cues,

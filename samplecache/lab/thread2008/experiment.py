@@ -46,9 +46,9 @@ class Scale:
     program_share: float = 1.0
 
 
-FULL: Final = Scale(256 << 20, 256 << 20, 24, 600 * NS_PER_S, 240 * NS_PER_S)
+FULL: Final = Scale(256 << 20, 384 << 20, 24, 600 * NS_PER_S, 240 * NS_PER_S)
 """A laptop of 2008, in its own size."""
-QUICK: Final = Scale(32 << 20, 32 << 20, 4, 40 * NS_PER_S, 30 * NS_PER_S, 0.125)
+QUICK: Final = Scale(32 << 20, 48 << 20, 4, 20 * NS_PER_S, 20 * NS_PER_S, 0.125)
 """An eighth of it, to see that all works; its figures mean nothing."""
 
 UPTIME_SHARE: Final = 0.95

@@ -95,16 +95,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns
 
 def standing(claim: Claim, results: Results) -> str:
     """Return the verdict on a claim in words, with the devices that decide it."""
-    holds, verdict = claim.holds(results), claim.verdict(results)
-    kinds = (("right", True), ("not borne out", False), ("nothing to tell apart", None))
-    parts = []
-    for word, kind in kinds:
-        devices = [device for device, borne_out in holds.items() if borne_out is kind]
-        if devices:
-            parts.append(f"{word} on {', '.join(devices)}")
-    if verdict in (Verdict.SILENT, Verdict.MOOT) or (len(parts) == 1 and len(holds) == len(results.devices)):
+    verdict = claim.verdict(results)
+    if verdict in (Verdict.SILENT, Verdict.MOOT):
         return f"**{verdict.value}**"
-    return f"**{verdict.value}**: {'; '.join(parts)}"
+    holds = claim.holds(results)
+    on = {
+        kind: ", ".join(device for device, borne_out in holds.items() if borne_out is kind)
+        for kind in (True, False, None)
+    }
+    if verdict is Verdict.MIXED:
+        words = f"**right on {on[True]}; not borne out on {on[False]}**"
+    else:
+        words = f"**{verdict.value}** on {on[True] or on[False]}"
+    return words + (f"; nothing to tell apart on {on[None]}" if on[None] else "")
 
 
 def _size(share: float) -> str:

@@ -135,9 +135,6 @@ class TestDesktop:
                     yield from machine.resize_memory(stage.thread, 0)
                     slots.extend(machine.page_slots(region, 0, 4096))
 
-            options = SimulationOptions.linux_2_6_24(
-                "ssd-sata", memory_bytes=64 << 20, swap_bytes=64 << 20, patched=False
-            )
             uptime = Uptime(Chance(1, "uptime"), 15_000, scattered=scattered)
             workload = Workload((), (), (), (uptime, Written()), warm_up_ns=1)
             VirtualCache(SPACIOUS, workload, StrategyRegistry()).run()

@@ -13,7 +13,7 @@ from samplecache.lab.thread2008.figures import Measure, Results
 from samplecache.lab.thread2008.lone import PAGE_BYTES, READ_PAGES, SOUND_PAGES, read_ns
 from samplecache.lab.thread2008.prose import APPARATUS, CANNOT_SAY, INTRODUCTION
 from samplecache.lab.thread2008.rows import ROWS
-from samplecache.lab.thread2008.verdicts import LEAST_CHANGE, Comparison, Outcome, Verdict
+from samplecache.lab.thread2008.verdicts import LEAST_CHANGE, Comparison, Outcome, Verdict, compare
 
 AUDIO: Final = (
     of.LATE,
@@ -60,6 +60,8 @@ def page(results: Results, plots: str) -> str:
         _summary(results),
         "## How it was found out",
         how,
+        "## Every idea against the kernel as it was",
+        _against_stock(results),
         _picture(plots, "late-blocks", "Late blocks by row on rotating disks", seeds),
         "## Claim by claim",
         *(_claim(claim, results) for claim in CLAIMS),
@@ -117,6 +119,22 @@ def _size(share: float) -> str:
 def _summary(results: Results) -> str:
     rows = [(f"[{claim.quote}](#{claim.key})", claim.author, standing(claim, results)) for claim in CLAIMS]
     return table(("said", "by", "figures say"), rows, text_columns=3)
+
+
+def _against_stock(results: Results) -> str:
+    """Return how each row does on the first device, by what is heard and by what the desktop feels."""
+    device = results.devices[0]
+    rows = []
+    for row in ROWS.values():
+        cells = []
+        for measure in (of.LATE, of.PER_ACTION):
+            compared = compare(results, device, measure, row.key, "stock")
+            if compared is not None:
+                cells += [str(compared.mine), "" if row.key == "stock" else _outcome(compared)]
+        if cells:
+            rows.append((row.label, row.author, *cells))
+    columns = ("row (SIMULATED)", "idea of", of.LATE.name, "this is", of.PER_ACTION.name, "this is")
+    return f"On {device}:\n\n" + table(columns, rows, text_columns=6)
 
 
 def _claim(claim: Claim, results: Results) -> str:

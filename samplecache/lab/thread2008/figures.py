@@ -178,11 +178,4 @@ USED: Final = Measure(
 RUN: Final = Measure("mean run of slots of a sound, pages", lambda one: one.run_pages, 1, more_is_better=True, digits=1)
 SWAP: Final = Measure("most swap in use, MiB", lambda one: one.swap_peak_pages / 256, 4)
 LOCKED: Final = Measure("most locked, MiB", lambda one: one.locked_peak_bytes / (1 << 20), 0.5, digits=1)
-REQUESTS: Final = Measure("disk requests", lambda one: one.requests, 200)
-PER_REQUEST: Final = Measure(
-    "swap pages per request",
-    lambda one: (one.pages_in + one.pages_out) / one.requests if one.requests else 0.0,
-    0.5,
-    more_is_better=True,
-    digits=1,
-)
+REQUESTS: Final = Measure("disk requests, of files too", lambda one: one.requests, 200)

@@ -25,7 +25,7 @@ AUDIO: Final = (
     of.MAJOR,
 )
 DESKTOP: Final = (of.PER_ACTION, of.SLOW, of.DESKTOP_MAJOR)
-SWAPPING: Final = (of.PAGES_IN, of.USED, of.RUN, of.REQUESTS, of.PER_REQUEST, of.SWAP, of.LOCKED)
+SWAPPING: Final = (of.PAGES_IN, of.USED, of.RUN, of.REQUESTS, of.SWAP, of.LOCKED)
 TABLES: Final = (("Audio", AUDIO), ("The desktop", DESKTOP), ("Swap", SWAPPING))
 
 
@@ -208,10 +208,11 @@ def _lone(results: Results) -> str:
             f"{read.blocked_ns / 1e6:.2f}",
             f"{read.in_ns / 1e6:.2f}",
             str(read.requests),
+            f"{SOUND_PAGES / read.requests:.1f}",
         )
         for read in results.lone_reads
     ]
-    columns = ("device", "way", "slots", "the caller waits, ms", "all in after, ms", "requests")
+    columns = ("device", "way", "slots", "the caller waits, ms", "all in after, ms", "requests", "pages per request")
     return (
         f"{SOUND_PAGES * PAGE_BYTES >> 10} KiB, wholly swapped out, brought in on patched 2.6.24 while nothing else "
         "happens.\n\n" + table(columns, rows, text_columns=3)

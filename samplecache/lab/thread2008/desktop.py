@@ -253,22 +253,25 @@ class Jobs:
         What their sizes are drawn from.
     stop_ns : int
         When the last one ends, in nanoseconds from the beginning.
+    share : float
+        How much of their size they have.
     """
 
     EVERY_NS: Final = 15 * NS_PER_S
     LIVING: Final = 2
     MIB: Final = (4, 6, 8, 12, 16)
 
-    def __init__(self, chance: Chance, stop_ns: int) -> None:
+    def __init__(self, chance: Chance, stop_ns: int, share: float = 1.0) -> None:
         self._chance = chance
         self._stop_ns = stop_ns
+        self._share = share
 
     def run(self, stage: Stage) -> Steps:
         """Start one job after the other."""
         machine, clock = stage.kernel.machine, stage.clock
         living: deque[SimulatedRegion] = deque()
         while (began_ns := clock.now_ns()) < stage.began_ns + self._stop_ns:
-            region = machine.map(self._chance.choice(self.MIB) * PAGES_PER_MIB)
+            region = machine.map(int(self._chance.choice(self.MIB) * self._share * PAGES_PER_MIB))
             living.append(region)
             yield from machine.write(stage.thread, region, 0, region.pages)
             if len(living) > self.LIVING:

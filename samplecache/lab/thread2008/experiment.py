@@ -46,9 +46,9 @@ class Scale:
     program_share: float = 1.0
 
 
-FULL: Final = Scale(256 << 20, 256 << 20, 24, 600 * NS_PER_S, 240 * NS_PER_S)
+FULL: Final = Scale(256 << 20, 384 << 20, 24, 600 * NS_PER_S, 240 * NS_PER_S)
 """A laptop of 2008, in its own size."""
-QUICK: Final = Scale(32 << 20, 32 << 20, 4, 40 * NS_PER_S, 30 * NS_PER_S, 0.125)
+QUICK: Final = Scale(32 << 20, 48 << 20, 4, 20 * NS_PER_S, 20 * NS_PER_S, 0.125)
 """An eighth of it, to see that all works; its figures mean nothing."""
 
 UPTIME_SHARE: Final = 0.95
@@ -183,7 +183,7 @@ def run(row: Row, device: str, seed: int, scale: Scale, registry: StrategyRegist
     gauge.times = sorted((cue.at_ns - (cue.hint_ahead_ns or 0) - 1, cue.sample_id) for cue in events)
     scan = Scan(scale.play_ns // 3, max(1, int(96 * scale.program_share)))
     uptime = Uptime(Chance(seed, "uptime"), int(options.swap_slots * UPTIME_SHARE), scattered=not row.fresh)
-    loads: tuple[Press, ...] = (*programs, Jobs(Chance(seed, "jobs"), scale.play_ns), scan, gauge)
+    loads: tuple[Press, ...] = (*programs, Jobs(Chance(seed, "jobs"), scale.play_ns, scale.program_share), scan, gauge)
     workload = Workload(
         sounding.samples,
         sounding.cues,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from samplecache.errors import InvalidError
 from samplecache.lab.thread2008.experiment import Figures, Scale
 from samplecache.lab.thread2008.lone import Cap, LoneRead
 
@@ -71,17 +72,28 @@ class Results:
 
     @classmethod
     def from_json(cls, text: str) -> Results:
-        """Return what :meth:`to_json` wrote."""
-        document: dict[str, Any] = json.loads(text)
-        columns = document["columns"]
-        return cls(
-            Scale(**document["scale"]),
-            tuple(document["devices"]),
-            tuple(document["seeds"]),
-            tuple(Figures(**dict(zip(columns, run, strict=True))) for run in document["runs"]),
-            tuple(LoneRead(**read) for read in document["lone_reads"]),
-            tuple(Cap(**cap) for cap in document["caps"]),
-        )
+        """Return what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        InvalidError
+            It did not write that.
+        """
+        try:
+            document: dict[str, Any] = json.loads(text)
+            columns = document["columns"]
+            return cls(
+                Scale(**document["scale"]),
+                tuple(document["devices"]),
+                tuple(document["seeds"]),
+                tuple(Figures(**dict(zip(columns, run, strict=True))) for run in document["runs"]),
+                tuple(LoneRead(**read) for read in document["lone_reads"]),
+                tuple(Cap(**cap) for cap in document["caps"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidError(
+                f"These are not figures of this experiment: {error!r}", remedy="Give the results.json that it wrote"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +178,4 @@ USED: Final = Measure(
 RUN: Final = Measure("mean run of slots of a sound, pages", lambda one: one.run_pages, 1, more_is_better=True, digits=1)
 SWAP: Final = Measure("most swap in use, MiB", lambda one: one.swap_peak_pages / 256, 4)
 LOCKED: Final = Measure("most locked, MiB", lambda one: one.locked_peak_bytes / (1 << 20), 0.5, digits=1)
-REQUESTS: Final = Measure("disk requests", lambda one: one.requests, 200)
-PER_REQUEST: Final = Measure(
-    "swap pages per request",
-    lambda one: (one.pages_in + one.pages_out) / one.requests if one.requests else 0.0,
-    0.5,
-    more_is_better=True,
-    digits=1,
-)
+REQUESTS: Final = Measure("disk requests, of files too", lambda one: one.requests, 200)

@@ -21,6 +21,8 @@ WAYS: Final[dict[str, Callable[[Machine, SimulatedRegion], Steps]]] = {
     "make_pages_present": lambda machine, region: machine.populate(0, region, 0, region.pages),
     "a touching thread": lambda machine, region: machine.touch(0, region, 0, region.pages),
 }
+LOOKS: Final = 1000
+"""Arrival is looked for so often that it is known to a thousandth."""
 READ_PAGES: Final = (1, 16, 64, 256)
 """4 KiB, and the chunks that the thread speaks of."""
 
@@ -72,7 +74,8 @@ def lone_read(way: str, device: str, *, scattered: bool) -> LoneRead:
     _finish(WAYS[way](machine, sound), clock)
     blocked_ns = clock.now_ns() - began_ns
     while any(flags & (STATE | READING) == CACHED | READING for flags in machine.page_flags(sound, 0, SOUND_PAGES)):
-        clock.sleep_until(clock.now_ns() + 1000)
+        now_ns = clock.now_ns()
+        clock.sleep_until(now_ns + max(1000, (now_ns - began_ns) // LOOKS))
     return LoneRead(
         way, device, scattered, blocked_ns, clock.now_ns() - began_ns, machine.device_requests - requests_before
     )

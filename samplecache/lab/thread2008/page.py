@@ -13,7 +13,7 @@ from samplecache.lab.thread2008.figures import Measure, Results
 from samplecache.lab.thread2008.lone import PAGE_BYTES, READ_PAGES, SOUND_PAGES, read_ns
 from samplecache.lab.thread2008.prose import APPARATUS, CANNOT_SAY, INTRODUCTION
 from samplecache.lab.thread2008.rows import ROWS
-from samplecache.lab.thread2008.verdicts import LEAST_CHANGE, Comparison, Outcome, Verdict
+from samplecache.lab.thread2008.verdicts import LEAST_CHANGE, Comparison, Outcome, Verdict, compare
 
 AUDIO: Final = (
     of.LATE,
@@ -25,7 +25,7 @@ AUDIO: Final = (
     of.MAJOR,
 )
 DESKTOP: Final = (of.PER_ACTION, of.SLOW, of.DESKTOP_MAJOR)
-SWAPPING: Final = (of.PAGES_IN, of.USED, of.RUN, of.REQUESTS, of.PER_REQUEST, of.SWAP, of.LOCKED)
+SWAPPING: Final = (of.PAGES_IN, of.USED, of.RUN, of.REQUESTS, of.SWAP, of.LOCKED)
 TABLES: Final = (("Audio", AUDIO), ("The desktop", DESKTOP), ("Swap", SWAPPING))
 
 
@@ -60,6 +60,8 @@ def page(results: Results, plots: str) -> str:
         _summary(results),
         "## How it was found out",
         how,
+        "## Every idea against the kernel as it was",
+        _against_stock(results),
         _picture(plots, "late-blocks", "Late blocks by row on rotating disks", seeds),
         "## Claim by claim",
         *(_claim(claim, results) for claim in CLAIMS),
@@ -95,16 +97,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns
 
 def standing(claim: Claim, results: Results) -> str:
     """Return the verdict on a claim in words, with the devices that decide it."""
-    holds, verdict = claim.holds(results), claim.verdict(results)
-    kinds = (("right", True), ("not borne out", False), ("nothing to tell apart", None))
-    parts = []
-    for word, kind in kinds:
-        devices = [device for device, borne_out in holds.items() if borne_out is kind]
-        if devices:
-            parts.append(f"{word} on {', '.join(devices)}")
-    if verdict in (Verdict.SILENT, Verdict.MOOT) or (len(parts) == 1 and len(holds) == len(results.devices)):
+    verdict = claim.verdict(results)
+    if verdict in (Verdict.SILENT, Verdict.MOOT):
         return f"**{verdict.value}**"
-    return f"**{verdict.value}**: {'; '.join(parts)}"
+    holds = claim.holds(results)
+    on = {
+        kind: ", ".join(device for device, borne_out in holds.items() if borne_out is kind)
+        for kind in (True, False, None)
+    }
+    if verdict is Verdict.MIXED:
+        words = f"**right on {on[True]}; not borne out on {on[False]}**"
+    else:
+        words = f"**{verdict.value}** on {on[True] or on[False]}"
+    return words + (f"; nothing to tell apart on {on[None]}" if on[None] else "")
 
 
 def _size(share: float) -> str:
@@ -114,6 +119,22 @@ def _size(share: float) -> str:
 def _summary(results: Results) -> str:
     rows = [(f"[{claim.quote}](#{claim.key})", claim.author, standing(claim, results)) for claim in CLAIMS]
     return table(("said", "by", "figures say"), rows, text_columns=3)
+
+
+def _against_stock(results: Results) -> str:
+    """Return how each row does on the first device, by what is heard and by what the desktop feels."""
+    device = results.devices[0]
+    rows = []
+    for row in ROWS.values():
+        cells = []
+        for measure in (of.LATE, of.PER_ACTION):
+            compared = compare(results, device, measure, row.key, "stock")
+            if compared is not None:
+                cells += [str(compared.mine), "" if row.key == "stock" else _outcome(compared)]
+        if cells:
+            rows.append((row.label, row.author, *cells))
+    columns = ("row (SIMULATED)", "idea of", of.LATE.name, "this is", of.PER_ACTION.name, "this is")
+    return f"On {device}:\n\n" + table(columns, rows, text_columns=6)
 
 
 def _claim(claim: Claim, results: Results) -> str:
@@ -187,10 +208,11 @@ def _lone(results: Results) -> str:
             f"{read.blocked_ns / 1e6:.2f}",
             f"{read.in_ns / 1e6:.2f}",
             str(read.requests),
+            f"{SOUND_PAGES / read.requests:.1f}",
         )
         for read in results.lone_reads
     ]
-    columns = ("device", "way", "slots", "the caller waits, ms", "all in after, ms", "requests")
+    columns = ("device", "way", "slots", "the caller waits, ms", "all in after, ms", "requests", "pages per request")
     return (
         f"{SOUND_PAGES * PAGE_BYTES >> 10} KiB, wholly swapped out, brought in on patched 2.6.24 while nothing else "
         "happens.\n\n" + table(columns, rows, text_columns=3)

@@ -20,6 +20,12 @@ OLD: Final = "#8a99a8"
 AUDIO: Final = "#b5443c"
 DESKTOP: Final = "#2f6f9f"
 USE: Final = "#4f8a4c"
+DPI: Final = 110
+LETTER_WIDTH: Final = 6.2
+LINE_HEIGHT: Final = 12
+"""Of labels in plots, in pixels."""
+SYMLOG_FROM: Final = 5
+"""Late blocks from which their axis is logarithmic."""
 CHUNK_ROWS: Final = (("stock", 8), ("chunks-64k", 16), ("chunks-256k", 64), ("chunks-1m", 256))
 """The kernel as it was reads 8 pages at the most."""
 
@@ -58,7 +64,7 @@ def draw(results: Results, directory: Path) -> list[Path]:
     written = []
     for name, figure in plots.items():
         written.append(directory / f"{name}.png")
-        figure.savefig(written[-1], dpi=110, metadata={"Software": None})
+        figure.savefig(written[-1], dpi=DPI, metadata={"Software": None})
     return written
 
 
@@ -66,7 +72,7 @@ def _figure(results: Results, title: str, columns: int, width: float, height: fl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=INK, fontsize=12)
     figure.supxlabel(
@@ -149,8 +155,15 @@ def _chunks(results: Results) -> Figure:
 
 def _trade(results: Results) -> Figure:
     """Return rows as points: late blocks against the desktop's waits, on the first device."""
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
     device = results.devices[0]
-    figure, (panel,) = _figure(results, f"Audio against desktop, {device}", 1, 9.0, 6.4)
+    figure, (panel,) = _figure(results, f"Audio against desktop, {device}", 1, 10.0, 7.0)
+    panel.set_xlabel(f"{PER_ACTION.name} (log)", fontsize=9, color=INK)
+    panel.set_ylabel(f"{LATE.name} (log above {SYMLOG_FROM})", fontsize=9, color=INK)
+    panel.set_xscale("log")
+    panel.set_yscale("symlog", linthresh=SYMLOG_FROM)
+    points = []
     for row in ROWS.values():
         runs = results.of(row.key, device)
         if not runs:
@@ -158,12 +171,30 @@ def _trade(results: Results) -> Figure:
         late, wait = LATE.summary(runs), PER_ACTION.summary(runs)
         colour = DESKTOP if row.today else OLD if row.key == "stock" else AUDIO
         spread: dict[str, Any] = {"xerr": _spread(wait), "yerr": _spread(late)}
-        panel.errorbar(wait.median, late.median, color=colour, alpha=0.35, linewidth=0.8, **spread)
+        panel.errorbar(wait.median, late.median, color=colour, alpha=0.3, linewidth=0.8, **spread)
         panel.plot(wait.median, late.median, "o", color=colour, markersize=5)
-        panel.annotate(row.key, (wait.median, late.median), (4, 4), textcoords="offset points", fontsize=7, color=INK)
-    panel.set_xlabel(PER_ACTION.name, fontsize=9, color=INK)
-    panel.set_ylabel(LATE.name, fontsize=9, color=INK)
-    panel.set_yscale("symlog", linthresh=5)
-    panel.set_ylim(bottom=-0.5)
-    panel.set_xscale("log")
+        points.append((wait.median, late.median, row.key))
+    panel.set_ylim(bottom=-0.6)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_minor_formatter("")
+    figure.canvas.draw()
+    _label(panel, points)
     return figure
+
+
+def _label(panel: Axes, points: list[tuple[float, float, str]]) -> None:
+    """Write each point's name beside it, or as near as no other name stands."""
+    taken: list[tuple[float, float, float]] = []
+    for x, y, name in sorted(points, key=lambda point: (-point[1], point[0])):
+        at_x, at_y = panel.transData.transform((x, y))
+        width, left, low = LETTER_WIDTH * len(name), at_x + 7, at_y + 3
+        while any(
+            abs(low - other) < LINE_HEIGHT and left < end and begin < left + width for begin, end, other in taken
+        ):
+            low += LINE_HEIGHT
+        taken.append((left, left + width, low))
+        offset = ((left - at_x) * 72 / DPI, (low - at_y) * 72 / DPI)
+        arrow = {"arrowstyle": "-", "color": OLD, "linewidth": 0.4} if low > at_y + 4 else None
+        panel.annotate(name, (x, y), offset, textcoords="offset points", fontsize=7, color=INK, arrowprops=arrow)

@@ -51,6 +51,10 @@ CANNOT_SAY: Final = """
 - **Seeks**: each costs the same, wherever it goes, and requests are served in the order in which they come, sorted
   only within 32 of one thread. An elevator that sorts deep queues would make WILLNEED of scattered slots faster on
   rotating disks than here.
+- **I/O priorities**: a missing page waits for everything that is in the queue before it, writes included. CFQ of 2008
+  let reads overtake.
+- **Slots by virtual address**: here the addresses of all processes follow one another and fit into swap once, which is
+  kinder than what Andrew tried in 2.5.
 - **Two lists**: memory is one list with a second chance, so "inactive" is all of it, and a scan of files can push
   out more than the kernel's active list would let it.
 - **kswapd**: whoever needs a page frees one. Waits for that are in the figures, and are longer than with a daemon

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,7 +16,6 @@ from samplecache.strategy.registry import StrategyRegistry
 
 DEVICES: Final = ("hdd-laptop-2008", "hdd-7200", "ssd-sata", "nvme-p3700", "zram-lz4")
 """The disk that the thread was about, and what came after it."""
-SEEDS: Final = 5
 CAP_MIB: Final = (32, 64, 128, 256)
 """Memories of which the patch's cap is looked at."""
 CAP_PAGES: Final = 16384
@@ -54,7 +54,8 @@ def investigate(
     plan = [(row, device, seed) for device in devices for row in ROWS if ROWS[row].runs_on(device) for seed in seeds]
     done: dict[tuple[str, str, int], Figures] = {}
     progress(0, len(plan))
-    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
+    # Not forked: whoever calls may have threads.
+    with ProcessPoolExecutor(processes or os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         futures = {pool.submit(_run, *each, scale): each for each in plan}
         try:
             for future in as_completed(futures):

@@ -150,7 +150,7 @@ class Comparison:
 
         with stage(device) as playing_on:
             results = self.compared(playing_on, predict)
-        return Trial(device.name, label, forecasts, results)
+        return Trial(device.name, calibrated.profile, label, forecasts, results)
 
     def compared(
         self, playing_on: Stage, before: Callable[[Client, tuple[Cue, ...]], object] = lambda client, schedule: None

@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+from samplecache.audio.format import Encoding
 from samplecache.client import Client
-from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache.clock import NS_PER_S
 from samplecache.lab.virtual import ServiceCosts
-from samplecache.v1 import playback_pb2, samplecache_pb2
+from samplecache.v1 import playback_pb2
+from samplecache_demo.schedule import BLOCK_NS, TOGETHER
 
 ROUNDS: Final = 10
-TOGETHER: Final = 3
-"""Sessions opened at a time: as many as a chord has."""
 BLOCKS: Final = 4
-BLOCK_NS: Final = 10 * NS_PER_MS
+PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class MeasuredService:
 
 
 def measure_service(client: Client, sample_id: str) -> MeasuredService:
-    """Measure the server that `client` is connected to, with a sample that is in RAM. Takes about a second.
+    """Measure the server that `client` is connected to, with a sample that is in RAM. Takes a few seconds.
 
     Raises
     ------
@@ -55,27 +55,34 @@ def measure_service(client: Client, sample_id: str) -> MeasuredService:
         The server refuses.
     """
     frames = BLOCKS * BLOCK_NS * client.get(sample_id).format.rate_hz // NS_PER_S
+    opened: list[tuple[int, int]] = []
+    prefetches_ns: list[int] = []
     with ThreadPoolExecutor(TOGETHER) as pool:
-        rounds = range(ROUNDS * TOGETHER)
-        opened = list(pool.map(lambda _: _open(client, sample_id, frames), rounds))
-        prefetches = [result.elapsed for result in pool.map(lambda _: _look(client, sample_id), rounds)]
+        for _ in range(ROUNDS):
+            time.sleep(PAUSE_S)  # as between beats: what has slept takes longer to wake than what runs hot
+            opened += pool.map(lambda _: _open(client, sample_id, frames), range(TOGETHER))
+            time.sleep(PAUSE_S)
+            prefetches_ns += pool.map(lambda _: _look(client, sample_id), range(TOGETHER))
     return MeasuredService(
         tuple(max(0, heard_ns - first_ns) for heard_ns, first_ns in opened),
         tuple(first_ns for _, first_ns in opened),
         tuple(_block_ns(client, sample_id) for _ in range(ROUNDS)),
-        tuple(elapsed.ToNanoseconds() for elapsed in prefetches),
+        tuple(prefetches_ns),
     )
 
 
-def _look(client: Client, sample_id: str) -> samplecache_pb2.PrefetchResult:
-    return client.prefetch(sample_id, strategy="none").result()
+def _look(client: Client, sample_id: str) -> int:
+    """Prefetch nothing; return how long the server took."""
+    return client.prefetch(sample_id, strategy="none").result().elapsed.ToNanoseconds()
 
 
 def _open(client: Client, sample_id: str, frames: int) -> tuple[int, int]:
     """Play a few blocks; return when the client heard the first of them, and what the server says of it."""
     began_ns = time.monotonic_ns()
     heard_ns = 0
-    with client.play(sample_id, frames=frames, strategy="none", block_ns=BLOCK_NS) as stream:
+    with client.play(
+        sample_id, frames=frames, strategy="none", channels=2, encoding=Encoding.S16, block_ns=BLOCK_NS
+    ) as stream:
         for event in stream:
             if isinstance(event, playback_pb2.PlayBlock) and not heard_ns:
                 heard_ns = time.monotonic_ns() - began_ns

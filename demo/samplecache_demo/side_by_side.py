@@ -11,12 +11,15 @@ from typing import Final
 
 from rich.table import Table
 
+from samplecache.kernel.machine_files import MachineProfile
 from samplecache_demo.prediction import Forecast
 from samplecache_demo.report import FIGURES, Results, shown
 
 COUNTS_WITHIN: Final = 0.05
 TIMES_WITHIN: Final = 0.25
-"""How far a prediction may be off: counts of faults and pages, and times."""
+"""How far a prediction may be off, as a part of what is measured: counts of faults and pages, and times."""
+LEAST_WITHIN: Final = 1.0
+"""How far it may be off in any case: a page, or a millisecond, which is what a thread's waking up varies by."""
 
 _COUNTS: Final = ("major faults", "minor faults", "pages read in")
 _TIMES: Final = ("longest stall, ms", "prefetch, median, ms")
@@ -27,7 +30,7 @@ class Verdict(enum.Enum):
     """What a prediction was worth."""
 
     CLOSE = "close"
-    """No further off than the figure may be."""
+    """No further off than a figure may be."""
     TIE = "tie"
     """Further off the median, but inside the range of the runs themselves."""
     MISSED = "missed"
@@ -63,10 +66,16 @@ class Pair:
         """What it was worth; None for figures that are only shown."""
         if self.figure not in (*_COUNTS, *_TIMES):
             return None
-        if abs(self.off) <= (COUNTS_WITHIN if self.figure in _COUNTS else TIMES_WITHIN):
+        predicted, measured = statistics.median(self.predicted), statistics.median(self.measured)
+        within = COUNTS_WITHIN if self.figure in _COUNTS else TIMES_WITHIN
+        if abs(predicted - measured) <= max(LEAST_WITHIN, within * measured):
             return Verdict.CLOSE
-        inside = min(self.measured) <= statistics.median(self.predicted) <= max(self.measured)
-        return Verdict.TIE if inside else Verdict.MISSED
+        return Verdict.TIE if min(self.measured) <= predicted <= max(self.measured) else Verdict.MISSED
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it was 0 in every run, predicted and measured: right, but no feat."""
+        return not any((*self.predicted, *self.measured))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,8 @@ class Trial:
     ----------
     device : str
         The device's name.
+    machine : MachineProfile
+        What it was taken for.
     simulated : str
         The label of the prediction: simulated, on which profile.
     forecasts : dict
@@ -86,6 +97,7 @@ class Trial:
     """
 
     device: str
+    machine: MachineProfile
     simulated: str
     forecasts: dict[str, list[Forecast]]
     results: Results
@@ -161,6 +173,7 @@ def page(trials: Sequence[Trial], command: str) -> str:
     parts = [_INTRODUCTION.format(command=command), _summary(trials)]
     for trial in trials:
         parts.append(f"## {trial.device}\n\n- {trial.simulated}\n- {trial.results.label}\n")
+        parts.append(f"```toml\n{trial.machine.text()}```\n")
         lines = ["| strategy | figure | SIMULATED | MEASURED | off | |", "|---|---|--:|--:|--:|---|"]
         lines += [f"| `{cells[0]}` | {' | '.join(cells[1:])} |" for cells in map(_cells, trial.pairs())]
         parts.append("\n".join(lines) + "\n")
@@ -168,16 +181,13 @@ def page(trials: Sequence[Trial], command: str) -> str:
 
 
 def _summary(trials: Sequence[Trial]) -> str:
-    columns = [verdict.value for verdict in Verdict]
-    ranked = [f"order by {figure}" for figure in _RANKED]
-    lines = [
-        f"| device | runs each | {' | '.join([*columns, *ranked])} |",
-        f"|---|{'--:|' * (1 + len(columns) + len(ranked))}",
-    ]
+    columns = ["close", "of them 0 anyway", "tie", "missed", *(f"order by {figure}" for figure in _RANKED)]
+    lines = [f"| device | runs each | {' | '.join(columns)} |", f"|---|{'--:|' * (1 + len(columns))}"]
     for trial in trials:
-        verdicts = [pair.verdict for pair in trial.pairs()]
-        counts = [str(verdicts.count(verdict)) for verdict in Verdict]
-        orders = [f"{right} of {of}" for right, of in map(trial.ranking, _RANKED)]
+        judged = [pair for pair in trial.pairs() if pair.verdict is not None]
+        close, tie, missed = (sum(pair.verdict is verdict for pair in judged) for verdict in Verdict)
+        counts = map(str, (close, sum(pair.nothing for pair in judged), tie, missed))
+        orders = [f"{right} of {of}" if of else "all tie" for right, of in map(trial.ranking, _RANKED)]
         runs = min(len(trial.results.quiet(strategy)) for strategy in trial.forecasts)
         lines.append(f"| {trial.device} | {runs} | {' | '.join([*counts, *orders])} |")
     return "\n".join([*lines, ""])
@@ -191,8 +201,8 @@ in virtual time, on a simulated machine of that profile, in the same readahead m
 slots in the order in which samples get cold on a fresh swap area. The prediction was printed and written before the
 first sample was played for real.
 
-A figure is *close* if the predicted median is within 5 % of the measured one (faults and pages) or 25 % (longest
-stall, prefetch time); a *tie* if it is further off but inside the range of the real runs; else *missed*. Other figures
-are shown without a verdict. The last columns count the pairs of strategies whose measured ranges do not overlap, and
-how many of them were predicted in that order. In brackets: least and most.
+A figure is *close* if the predicted median is within 5 % or one page of the measured one (faults and pages), or within
+25 % or one millisecond (longest stall, prefetch time); a *tie* if it is further off but inside the range of the real
+runs; else *missed*. Other figures are shown without a verdict. The last columns count the pairs of strategies whose
+measured ranges do not overlap, and how many of them were predicted in that order. In brackets: least and most.
 """

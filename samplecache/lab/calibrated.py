@@ -157,18 +157,18 @@ def _calibrated(
     kernel: LinuxKernel, measured: Measured, repetitions: int, limit: ReadLimit | None, passed: Passed | None
 ) -> Calibrated:
     areas = procfs.swap_areas()
-    name = procfs.describe_swap(areas)
-    label = f"Linux {platform.release()}, {os.cpu_count()} CPUs, swap on {name}, median of {repetitions}"
-    disks = [disk for area in areas if (disk := procfs.disk_under(area.path)) is not None]
-    turning = any(disk.rotational for disk in disks)
+    disks = {disk.name: disk.rotational for area in areas if (disk := procfs.disk_under(area.path)) is not None}
+    turning = any(disks.values())
+    name = ", ".join(f"{disk} ({'rotational' if turns else 'not rotational'})" for disk, turns in disks.items())
+    machine = f"Linux {platform.release()}, {os.cpu_count()} CPUs"
     profile = fit(
         measured,
-        name=name,
-        source=f"samplecache calibrate on {label}",
+        name=f"swap on {name}",
+        source=f"samplecache calibrate on {machine}, medians of {repetitions}",
         page_bytes=kernel.page_bytes,
         pages=REGION_PAGES,
         read_limit=limit,
         readahead=ReadaheadMode.CLUSTER if turning else ReadaheadMode.VMA,
         page_cluster=procfs.page_cluster(),
     )
-    return Calibrated(profile, measured, passed, label)
+    return Calibrated(profile, measured, passed, f"{machine}, swap on {name}, medians of {repetitions}")

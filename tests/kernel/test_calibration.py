@@ -1,0 +1,113 @@
+"""Calibrating the running kernel: that it works and puts all back, not what the figures are."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samplecache.clock import MonotonicClock
+from samplecache.errors import NotPermittedError
+from samplecache.kernel import procfs
+from samplecache.kernel.linux import LinuxKernel
+from samplecache.kernel.machine_files import MachineProfile
+from samplecache.lab.calibrated import calibrate_as_it_stands, calibrate_in_rig, timer_tick_ns
+from samplecache.lab.calibration import DEPTHS, Calibration
+from samplecache.lab.rig import DEFAULT_DIRECTORY, Limits, Rig
+
+DEADLINE_S = 60
+COMMAND = (sys.executable, "-m", "samplecache", "calibrate")
+
+
+@pytest.fixture
+def calibration(rig: Rig, kernel: LinuxKernel) -> Calibration:
+    return Calibration(kernel, MonotonicClock(), repetitions=1)
+
+
+class TestFigures:
+    def test_every_repetition_took_the_faults_it_should_have(self, calibration: Calibration) -> None:
+        # A figure is made of such repetitions only: to get one is to have seen them.
+        measured = calibration.measure()
+        assert not measured.synchronous
+        assert list(measured.latency) == list(DEPTHS)
+        assert all(len(figure.values) == 1 for figure in measured.figures)
+        assert measured.bandwidth.median > measured.scattered_bandwidth.median
+
+    def test_a_limit_lets_a_slice_pass_at_once(self, rig: Rig, calibration: Calibration) -> None:
+        with rig.joined():
+            at_once, pages_per_s = calibration.passed(
+                lambda: rig.limit(Limits(read_iops=200)), lambda: rig.limit(Limits())
+            )
+        assert (at_once, pages_per_s) == (20, 200)
+
+    def test_existing_swap_makes_a_profile(self, rig: Rig, tmp_path: Path) -> None:
+        calibrated = calibrate_as_it_stands(repetitions=1)
+        file = tmp_path / "machine.toml"
+        file.write_text(calibrated.text(), encoding="utf-8")
+        assert MachineProfile.read(file) == calibrated.profile
+        assert calibrated.profile.page_cluster == procfs.page_cluster()
+
+    def test_a_tick_divides_a_slice(self) -> None:
+        assert 100_000_000 % timer_tick_ns() == 0
+
+
+class TestOwnRig:
+    def test_zram_is_found_to_be_synchronous(self, rig: Rig) -> None:
+        areas = procfs.swap_areas()
+        calibrated = calibrate_in_rig(zram=True, repetitions=1)
+        assert calibrated.profile.device.synchronous
+        assert procfs.swap_areas() == areas
+
+    def test_zram_under_a_limit_is_refused(self) -> None:
+        with pytest.raises(NotPermittedError, match="never reach a disk"):
+            calibrate_in_rig(zram=True, read_iops=1)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    def test_a_signal_leaves_nothing_behind(self, rig: Rig, number: signal.Signals, tmp_path: Path) -> None:
+        areas, journals = procfs.swap_areas(), set(DEFAULT_DIRECTORY.iterdir())
+        output = tmp_path / "machine.toml"
+        process = subprocess.Popen([*COMMAND, "--repetitions", "1000", "--output", output], stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: len(procfs.swap_areas()) > len(areas))
+            process.send_signal(number)
+            assert process.wait(DEADLINE_S) != 0
+        finally:
+            process.kill()
+            process.wait()
+        wait_until(lambda: procfs.swap_areas() == areas and set(DEFAULT_DIRECTORY.iterdir()) == journals)
+        assert not output.exists()
+
+
+class TestCommand:
+    def test_the_profile_goes_to_standard_output_and_the_table_does_not(self, rig: Rig, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [*COMMAND, "--existing", "--repetitions", "1"], capture_output=True, text=True, check=True
+        )
+        file = tmp_path / "machine.toml"
+        file.write_text(done.stdout)
+        assert MachineProfile.read(file).device.source.startswith("samplecache calibrate on Linux")
+        assert done.stderr.startswith("MEASURED: Linux")
+
+    def test_limits_need_a_rig(self) -> None:
+        done = subprocess.run([*COMMAND, "--existing", "--read-iops", "5"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("error: Existing swap stays as it is. Run as root")
+
+    def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(self, tmp_path: Path) -> None:
+        nowhere = tmp_path / "missing" / "machine.toml"
+        done = subprocess.run([*COMMAND, "--output", nowhere], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr == f"error: {nowhere} cannot be written. Name a file in a directory that you may write to.\n"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for another process to have done something."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

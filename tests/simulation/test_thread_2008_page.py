@@ -74,6 +74,12 @@ class TestOutcomes:
         assert compared is not None
         assert (compared.outcome, str(compared.mine), compared.better_seeds) == (Outcome.BETTER, "100", 5)
 
+    def test_where_all_sounds_start_in_time_there_is_nothing_to_tell_apart(self) -> None:
+        runs = tuple(figures(row, 0, announced=10, announced_in_time=10) for row in ("patch", "stock"))
+        compared = compare(Results(QUICK, ("hdd-7200",), (0,), runs, (), ()), "hdd-7200", ANNOUNCED, "patch", "stock")
+        assert compared is not None
+        assert compared.outcome is Outcome.NOTHING
+
     def test_rows_that_did_not_run_are_not_compared(self) -> None:
         assert compare(results({"patch": [1]}), "hdd-7200", LATE, "patch", "stock") is None
 

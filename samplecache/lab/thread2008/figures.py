@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -110,6 +111,8 @@ class Measure:
         A difference of less than that is none.
     more_is_better : bool
         Whether the larger value is the better one.
+    ceiling : float
+        What it cannot be better than, where more is better.
     digits : int
         Digits after the point.
     """
@@ -118,7 +121,12 @@ class Measure:
     value: Callable[[Figures], float]
     floor: float
     more_is_better: bool = False
+    ceiling: float = math.inf
     digits: int = 0
+
+    def as_good_as_can_be(self, value: float) -> bool:
+        """Return whether nothing that counts is left to gain."""
+        return value > self.ceiling - self.floor if self.more_is_better else value < self.floor
 
     def summary(self, runs: Iterable[Figures]) -> Summary:
         """Return the median and the spread over `runs`, of which there is one at least."""
@@ -153,18 +161,20 @@ ANNOUNCED: Final = Measure(
     lambda one: _share(one.announced_in_time, one.announced),
     5,
     more_is_better=True,
+    ceiling=100,
 )
 UNANNOUNCED: Final = Measure(
     "unannounced sounds that started in time, %",
     lambda one: _share(one.unannounced_in_time, one.unannounced),
     5,
     more_is_better=True,
+    ceiling=100,
 )
 MAJOR: Final = Measure("major faults of the audio threads", lambda one: one.audio_major_faults, 5)
 PREFETCH: Final = Measure("announced until in RAM, ms", lambda one: one.prefetch_ns / 1e6, 10, digits=1)
 WAIT: Final = Measure("desktop waits, s", lambda one: one.wait_ns / 1e9, 0.5, digits=1)
 PER_ACTION: Final = Measure(
-    "desktop waits per action, ms", lambda one: one.wait_ns / 1e6 / one.actions if one.actions else 0.0, 0.5, digits=1
+    "desktop waits per action, ms", lambda one: one.wait_ns / 1e6 / one.actions if one.actions else 0.0, 1, digits=1
 )
 SLOW: Final = Measure("slowest 5 % of actions, ms", lambda one: one.slow_action_ns / 1e6, 5)
 DESKTOP_MAJOR: Final = Measure("major faults of the desktop", lambda one: one.desktop_major_faults, 50)

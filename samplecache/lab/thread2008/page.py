@@ -68,7 +68,7 @@ def page(results: Results, plots: str) -> str:
         "## What nobody said",
         *(_claim(claim, results) for claim in OBSERVATIONS),
         "## What kernels changed since",
-        *(_claim(claim, results) for claim in MODERN),
+        *(_claim(claim, results, "What it is") for claim in MODERN),
         "## What one read costs",
         _reads(results),
         _picture(plots, "read-cost", "What a read of one size costs, in reads of 4 KiB", ""),
@@ -137,11 +137,12 @@ def _against_stock(results: Results) -> str:
     return f"On {device}:\n\n" + table(columns, rows, text_columns=6)
 
 
-def _claim(claim: Claim, results: Results) -> str:
+def _claim(claim: Claim, results: Results, then: str = "Since then") -> str:
     who = f"**{claim.author}**: " if claim.author else ""
     parts = [f'<a id="{claim.key}"></a>\n### {claim.quote}', f"{who}{claim.meaning}"]
     comparisons = [(test, one) for test in claim.tests for one in test.comparisons(results)]
-    if comparisons:
+    told = [(test, one) for test, one in comparisons if one.outcome is not Outcome.NOTHING]
+    if told:
         rows = [
             (
                 one.device,
@@ -150,12 +151,20 @@ def _claim(claim: Claim, results: Results) -> str:
                 f"{ROWS[test.other].label}: {one.other}",
                 _outcome(one) + (" ✓" if one.outcome in test.predicted else ""),
             )
-            for test, one in comparisons
+            for test, one in told
         ]
-        parts.append(table(("device", "measure", "this", "against", "this is"), rows, text_columns=5))
+        parts.append(table(("device", "measure (SIMULATED)", "this", "against", "this is"), rows, text_columns=5))
+    quiet: dict[str, list[str]] = {}
+    for test, one in comparisons:
+        if one.outcome is Outcome.NOTHING:
+            what = f"{one.measure.name} ({ROWS[test.row].label} against {ROWS[test.other].label})"
+            quiet.setdefault(what, []).append(one.device)
+    if quiet:
+        lines = "\n".join(f"- {what} on {', '.join(devices)}" for what, devices in quiet.items())
+        parts.append(f"Nothing to tell apart:\n\n{lines}")
     parts.append(f"Figures say: {standing(claim, results)}.")
     if claim.since:
-        parts.append(f"Since then: {claim.since}")
+        parts.append(f"{then}: {claim.since}")
     return "\n\n".join(parts)
 
 

@@ -76,7 +76,7 @@ def _figure(results: Results, title: str, columns: int, width: float, height: fl
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=INK, fontsize=12)
     figure.supxlabel(
-        f"SIMULATED · seeds {', '.join(map(str, results.seeds))} · markers: median, lines: least to most",
+        f"SIMULATED · seeds {', '.join(map(str, results.seeds))} · bars and dots: median, lines: least to most",
         fontsize=8,
         color=OLD,
     )

@@ -21,7 +21,7 @@ class Outcome(enum.Enum):
     TIE = "a tie"
     WORSE = "worse"
     NOTHING = "nothing to tell apart"
-    """Less than counts, with either."""
+    """Both are as good as can be."""
 
 
 class Verdict(enum.Enum):
@@ -65,8 +65,9 @@ class Comparison:
 def compare(results: Results, device: str, measure: Measure, row: str, other: str) -> Comparison | None:
     """Return how `row` stands to `other`; None if one of them has no run on the device.
 
-    Where less is better and both medians are below the measure's floor, there is nothing to tell apart. One is better
-    if the medians differ by the floor and by a tenth of the larger at least, and all seeds but one in five say so too.
+    Where both medians are as good as can be, to within the measure's floor, there is nothing to tell apart. One is
+    better if the medians differ by the floor and by a tenth of the larger at least, and all seeds but one in five say
+    so too.
     """
     mine, others = results.of(row, device), results.of(other, device)
     if not mine or not others:
@@ -77,7 +78,7 @@ def compare(results: Results, device: str, measure: Measure, row: str, other: st
     medians = [statistics.median(map(measure.value, runs)) for runs in (mine, others)]
     change = abs(medians[0] - medians[1])
     outcome = Outcome.TIE
-    if not measure.more_is_better and max(medians) < measure.floor:
+    if all(map(measure.as_good_as_can_be, medians)):
         outcome = Outcome.NOTHING
     elif change >= max(measure.floor, LEAST_CHANGE * max(medians)):
         enough = len(gains) - len(gains) // 5

@@ -179,28 +179,23 @@ class Device:
         self._wire_free_ns = 0
         self._limit_free_ns = 0
         self._next_slot = -1
-        self._in_flight: list[int] = []
+        self.in_flight: list[int] = []
+        """When each request in the queue will be complete: a heap, looked through when :meth:`ready_ns` is asked."""
         limit = profile.read_limit
         self._throttle = None if limit is None else Throttle(limit, page_bytes)
-
-    @property
-    def limits_reads(self) -> bool:
+        self.limits_reads = limit is not None
         """Whether reads pass a limit first, so that one request may come in pieces: see :meth:`submit_limited`."""
-        return self._throttle is not None
-
-    @property
-    def in_flight(self) -> int:
-        """Requests in the queue; those that are complete count until :meth:`ready_ns` is asked."""
-        return len(self._in_flight)
+        self._rotational = profile.rotational
+        self._limited = profile.iops is not None or profile.limit_bytes_per_s is not None
 
     @property
     def idle_ns(self) -> int:
         """When the last of the requests submitted so far is complete."""
-        return max(self._in_flight, default=0)
+        return max(self.in_flight, default=0)
 
     def ready_ns(self, now_ns: int) -> int:
         """Return when the queue takes another request: `now_ns`, or the end of the first that is in flight."""
-        in_flight = self._in_flight
+        in_flight = self.in_flight
         while in_flight and in_flight[0] <= now_ns:
             heapq.heappop(in_flight)
         return now_ns if len(in_flight) < QUEUE_REQUESTS else in_flight[0]
@@ -208,7 +203,7 @@ class Device:
     def submit(self, now_ns: int, slot: int, pages: int) -> int:
         """Submit one read or write of `pages` slots from `slot` on; return when it will be complete."""
         done_ns = self._serve(now_ns, slot, pages)
-        heapq.heappush(self._in_flight, done_ns)
+        heapq.heappush(self.in_flight, done_ns)
         return done_ns
 
     def submit_limited(self, now_ns: int, slot: int, pages: int) -> list[tuple[int, int]]:
@@ -226,7 +221,10 @@ class Device:
     def _serve(self, now_ns: int, slot: int, pages: int) -> int:
         """Serve a request that reaches the device at `now_ns`; return when it is complete."""
         profile = self.profile
-        start_ns = max(self._admit(now_ns, pages), heapq.heappop(self._server_free_ns))
+        start_ns = heapq.heappop(self._server_free_ns)
+        pass_ns = self._admit(now_ns, pages) if self._limited else now_ns
+        if pass_ns > start_ns:
+            start_ns = pass_ns
         flow_ns = start_ns + profile.latency_ns
         if slot != self._next_slot:
             flow_ns += profile.positioning_ns
@@ -238,7 +236,7 @@ class Device:
                 transfer_ns += pages * self._page_bytes * NS_PER_S // profile.bandwidth_bytes_per_s
             done_ns = self._wire_free_ns = max(flow_ns, self._wire_free_ns) + transfer_ns
         # A head stays where it reads; other servers turn to the next request while data flows.
-        heapq.heappush(self._server_free_ns, done_ns if profile.rotational else flow_ns)
+        heapq.heappush(self._server_free_ns, done_ns if self._rotational else flow_ns)
         self.requests += 1
         return done_ns
 
@@ -247,15 +245,13 @@ class Device:
 
         Only where positions matter; other devices serve in the order of issue.
         """
-        if not self.profile.rotational:
+        if not self._rotational:
             return list(range(len(slots)))
         return sorted(range(len(slots)), key=lambda index: (slots[index] < self._next_slot, slots[index]))
 
     def _admit(self, now_ns: int, pages: int) -> int:
         """Return when the blkio limits let a request through."""
         profile = self.profile
-        if profile.iops is None and profile.limit_bytes_per_s is None:
-            return now_ns
         cost_ns = 0
         if profile.iops is not None:
             cost_ns = pages * NS_PER_S // profile.iops

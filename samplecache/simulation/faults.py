@@ -82,8 +82,8 @@ class FaultHandler:
         while True:
             region.check()
             flags = table.flags[page]
-            if flags & IN_FLIGHT:
-                memory.settle(page, page + 1)
+            if flags & IN_FLIGHT and table.done_ns[page] <= memory.now_ns():
+                memory.complete(page, page + 1)
                 flags = table.flags[page]
             state = flags & STATE
             if state == CACHED:
@@ -93,9 +93,15 @@ class FaultHandler:
                 if not flags & READING:
                     self._map(page, page + 1, write)
                     break
-                if table.done_ns[page] > memory.now_ns() + thread.debt_ns:
-                    major = major or access is Access.POPULATE
-                yield from self._await(thread, page)
+                if access is Access.POPULATE and table.done_ns[page] > memory.now_ns() + thread.debt_ns:
+                    major = True
+                memory.hold(page)
+                try:
+                    wake_ns = memory.wake_ns(thread, table.done_ns[page])
+                    if wake_ns:
+                        yield wake_ns
+                finally:
+                    memory.let_go(page)
             elif state == PRESENT:  # another thread was faster, or a write to the shared zero page
                 if (
                     not write
@@ -170,7 +176,8 @@ class FaultHandler:
                 if memory.used_pages >= memory.limit_pages and not (yield from memory.reclaim(thread, must=False)):
                     page += 1
                 elif flags[page] & STATE == SWAPPED:  # still, after sleeping
-                    page = memory.start_read(thread, page, min(stop, page + memory.queue_room(thread)), target)
+                    room = max(memory.queue_room(thread), 1)  # reclaim, which does not ask, may have filled it
+                    page = memory.start_read(thread, page, min(stop, page + room), target)
         memory.flush(thread)
 
     def _found(self, region: SimulatedRegion, start: int, stop: int) -> None:
@@ -197,14 +204,6 @@ class FaultHandler:
             for page in range(start, stop):
                 if used_up or memory.slots.over_half_full:  # still, with those slots free
                     memory.release_slot(page)
-
-    def _await(self, thread: SimulatedThread, page: int) -> Steps:
-        memory = self._memory
-        memory.hold(page)
-        try:
-            yield from memory.sleep(thread, memory.table.done_ns[page])
-        finally:
-            memory.let_go(page)
 
     def _reserve(self, thread: SimulatedThread, region: SimulatedRegion) -> Steps:
         """Have a frame free for a page of `region`, which may lose its turn or its mapping meanwhile."""
@@ -250,13 +249,17 @@ class FaultHandler:
         """Start to read `page` and the neighbours that readahead chooses."""
         memory, flags = self._memory, self._memory.table.flags
         if region.file:
-            yield from self.read_ahead(thread, [file_neighbours(region, page, memory.options.page_bytes)], -1)
+            yield from self.read_ahead(thread, (file_neighbours(region, page, memory.options.page_bytes),), -1)
+        elif runs := self.readahead.neighbours(region, page):
+            yield from self.read_ahead(thread, runs, page)
         else:
-            yield from self.read_ahead(thread, self.readahead.neighbours(region, page), page)
+            memory.flush(thread)  # as a readahead of nothing does
         if flags[page] & STATE != SWAPPED:
             return
-        yield from memory.await_queue(thread)
-        yield from self._reserve(thread, region)
+        if memory.queue_room(thread) <= 0:
+            yield from memory.await_queue(thread)
+        if memory.used_pages >= memory.limit_pages:
+            yield from self._reserve(thread, region)
         if flags[page] & STATE == SWAPPED:  # still, after sleeping
             memory.start_read(thread, page, page + 1, page)
             memory.flush(thread)

@@ -19,6 +19,7 @@ from samplecache.simulation.memory import Memory, Steps
 from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.pages import (
     ACCESSED,
+    CACHED,
     DATA,
     DIRTY,
     FRAME,
@@ -229,7 +230,8 @@ class Machine:
                 page = self._table.run_stop(page, pages.stop)
                 flags[first:page] = flags[first:page].translate(WITH_ACCESSED)
                 continue
-            page = faults.map_run(own, region, page, pages.stop, access)
+            if flags[page] & STATE == CACHED:
+                page = faults.map_run(own, region, page, pages.stop, access)
             if page == first:
                 yield from faults.fault(own, region, page, access)
                 page += 1

@@ -86,13 +86,24 @@ class Memory:
     # --- a thread's time ---
 
     def sleep(self, thread: SimulatedThread, until_ns: int = 0) -> Steps:
-        """Flush the plug of `thread`; let it pay its CPU time, and sleep until `until_ns` if that is later."""
-        self.flush(thread)
-        now_ns = self.now_ns()
-        wake_ns = max(until_ns, now_ns + thread.debt_ns)
-        thread.debt_ns = 0
-        if wake_ns > now_ns:
+        """Do what :meth:`wake_ns` does, and sleep until then."""
+        wake_ns = self.wake_ns(thread, until_ns)
+        if wake_ns:
             yield wake_ns
+
+    def wake_ns(self, thread: SimulatedThread, until_ns: int = 0) -> int:
+        """Flush the plug of `thread` and let it pay its CPU time.
+
+        Returns when that is over, or `until_ns` if that is later; 0 if there is nothing to sleep for.
+        """
+        if thread.plug.requests:
+            self._submit(thread, thread.plug.take())
+        now_ns = self.now_ns()
+        wake_ns = now_ns + thread.debt_ns
+        thread.debt_ns = 0
+        if until_ns > wake_ns:
+            return until_ns
+        return wake_ns if wake_ns > now_ns else 0
 
     def hold(self, page: int) -> None:
         """Keep `page` from reclaim while a thread sleeps on it."""
@@ -131,15 +142,15 @@ class Memory:
             if table.flags[start] & IN_FLIGHT:
                 done_ns = table.done_ns[start:end]
                 if max(done_ns) <= now_ns:
-                    self._complete(start, end)
+                    self.complete(start, end)
                 elif min(done_ns) <= now_ns:
                     for page, page_done_ns in enumerate(done_ns, start):
                         if page_done_ns <= now_ns:
-                            self._complete(page, page + 1)
+                            self.complete(page, page + 1)
             start = end
 
-    def _complete(self, start: int, stop: int) -> None:
-        """End the I/O of a run."""
+    def complete(self, start: int, stop: int) -> None:
+        """Take note that the I/O of a run is complete."""
         table = self.table
         flags = table.flags[start]
         if flags & READING:
@@ -161,7 +172,8 @@ class Memory:
         """
         table, counters = self.table, self.counters
         content = table.content[start]
-        stop = self._alike_stop(start, min(stop, start + self.limit_pages - self.used_pages))
+        if start + 1 < stop:
+            stop = self._alike_stop(start, min(stop, start + self.limit_pages - self.used_pages))
         pages = stop - start
         flags = CACHED | (table.flags[start] & LOCKED)
         if content != ZERO and not self._synchronous:
@@ -269,11 +281,14 @@ class Memory:
             thread.debt_ns += (stop - start) * (submit_ns + (self.options.device.page_ns or 0))
             return
         self.table.set_done(start, stop, NEVER_NS)
+        plug = thread.plug
         while start < stop:
             slot = self.table.slot[start]
-            end = min(stop, start + thread.plug.room(slot, write=write))
+            end = start + 1
+            if end < stop:
+                end = min(stop, start + plug.room(slot, write=write))
             thread.debt_ns += submit_ns
-            before = thread.plug.add(slot, start, end, write=write)
+            before = plug.add(slot, start, end, write=write)
             if before:
                 self._submit(thread, before)
             thread.debt_ns += (end - start - 1) * submit_ns
@@ -285,15 +300,17 @@ class Memory:
             self._submit(thread, thread.plug.take())
 
     def _submit(self, thread: SimulatedThread, requests: list[Request]) -> None:
-        table, request_ns, time_ns = self.table, self.options.request_ns, self.now_ns() + thread.debt_ns
-        for index in self.device.elevator_order([request.slot for request in requests]):
-            request = requests[index]
-            if self.device.limits_reads and not request.write:
+        table, device, request_ns = self.table, self.device, self.options.request_ns
+        time_ns = self.now_ns() + thread.debt_ns
+        if len(requests) > 1:
+            requests = [requests[index] for index in device.elevator_order([request.slot for request in requests])]
+        for request in requests:
+            if device.limits_reads and not request.write:
                 self._submit_limited(time_ns, request)
                 continue
             time_ns += request_ns
             thread.debt_ns += request_ns
-            done_ns = self.device.submit(time_ns, request.slot, request.pages)
+            done_ns = device.submit(time_ns, request.slot, request.pages)
             for start, stop in request.runs:
                 table.set_done(start, stop, done_ns)
 
@@ -306,7 +323,7 @@ class Memory:
 
     def queue_room(self, thread: SimulatedThread) -> int:
         """Return how many more requests of `thread` the device's queue surely has room for."""
-        return QUEUE_REQUESTS - len(thread.plug.requests) - self.device.in_flight
+        return QUEUE_REQUESTS - len(thread.plug.requests) - len(self.device.in_flight)
 
     def await_queue(self, thread: SimulatedThread) -> Steps:
         """Sleep while the device's queue has no room for another request of `thread`."""
@@ -383,7 +400,7 @@ class Memory:
                 start, stop = run[0], run[0] + 1
             if table.done_ns[start] > now_ns:
                 return
-            self._complete(start, stop)
+            self.complete(start, stop)
 
     def _victims(self, limit: int) -> range:
         """Return the run of at most `limit` pages at the end of the LRU list, its reads settled.

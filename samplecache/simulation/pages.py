@@ -162,17 +162,26 @@ class PageTable:
 
     def run_stop(self, start: int, stop: int) -> int:
         """Return where the run of pages ends that have the flags of `start`: at `stop` at the latest."""
+        flags = self.flags
+        if stop - start < 2 or flags[start] != flags[start + 1]:
+            return start + 1
         if stop - start > RUN_PAGES:
             stop = start + RUN_PAGES
-        return stop - len(self.flags[start:stop].lstrip(self.flags[start : start + 1]))
+        return stop - len(flags[start:stop].lstrip(flags[start : start + 1]))
 
     def set_flags(self, start: int, stop: int, flags: int) -> None:
         """Give all pages of a run the same flags."""
-        self.flags[start:stop] = bytes((flags,)) * (stop - start)
+        if stop - start == 1:
+            self.flags[start] = flags
+        else:
+            self.flags[start:stop] = bytes((flags,)) * (stop - start)
 
     def set_done(self, start: int, stop: int, done_ns: int) -> None:
         """Have the I/O of all pages of a run end at the same time, in nanoseconds."""
-        self.done_ns[start:stop] = array("q", (done_ns,)) * (stop - start)
+        if stop - start == 1:
+            self.done_ns[start] = done_ns
+        else:
+            self.done_ns[start:stop] = array("q", (done_ns,)) * (stop - start)
 
     def insert(self, start: int, stop: int, head: int) -> None:
         """Put a run in front of a list, in its order: the last to be taken from it."""
@@ -207,7 +216,7 @@ class PageTable:
         """Take a run out of the list it is in, if any: the writeback list if its WRITEBACK flags (still) say so."""
         newer, older = self.newer, self.older
         last = stop - 1
-        if newer[start:last] == self._numbers[start + 1 : stop]:
+        if start == last or newer[start:last] == self._numbers[start + 1 : stop]:
             after, before = newer[last], older[start]
         elif newer[start + 1 : stop] == self._numbers[start:last]:
             after, before = newer[start], older[last]

@@ -77,7 +77,7 @@ class TestDevice:
     def test_what_waits_for_the_limit_takes_no_room_in_the_queue(self) -> None:
         device = Device(self.LIMITED, PAGE)
         device.submit_limited(0, slot=1, pages=1000)
-        assert device.in_flight == 0
+        assert device.in_flight == []
 
     def test_a_request_takes_its_time_whatever_its_length(self) -> None:
         device = Device(DeviceProfile("virtual", "made up", servers=8, latency_ns=1000, request_ns=100), PAGE)

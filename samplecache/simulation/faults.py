@@ -46,7 +46,8 @@ class Access(enum.Enum):
     """mlock: a write, but waiting does not count as a major fault of the caller."""
 
 
-READS: Final = frozenset({Access.READ, Access.POPULATE})
+READS: Final = (Access.READ, Access.POPULATE)
+"""Accesses that leave a page as it is."""
 
 
 class FaultHandler:
@@ -137,12 +138,19 @@ class FaultHandler:
             thread.minor += 1
 
     def map_run(self, thread: SimulatedThread, region: SimulatedRegion, start: int, stop: int, access: Access) -> int:
-        """Do the minor faults of the run that `start` begins, if it is in the swap cache and needs no wait.
+        """Do the minor faults of the run that `start` begins, if it is cached, or new and written, and needs no wait.
 
         Returns where the run ends, at `stop` at the latest; `start` where that page needs a :meth:`fault`.
         """
         memory, table = self._memory, self._memory.table
         flags = table.flags[start]
+        if flags & STATE == NONE and access not in READS and table.content[start] != HOLE:
+            free = memory.limit_pages - memory.used_pages
+            stop = min(table.run_stop(start, stop), start + free, region.vmas.at(start).stop)
+            if stop <= start:
+                return start
+            self._give_frames(region, start, stop)
+            return self._charge(thread, start, stop)
         if flags & STATE != CACHED:
             return start
         stop = table.run_stop(start, stop)
@@ -150,11 +158,14 @@ class FaultHandler:
             if max(table.done_ns[start:stop]) > memory.now_ns():
                 return start
             memory.settle(start, stop)
-        pages = stop - start
         self._found(region, start, stop)
         self._map(start, stop, access not in READS)
-        thread.debt_ns += pages * memory.options.fault_ns
-        thread.minor += pages
+        return self._charge(thread, start, stop)
+
+    def _charge(self, thread: SimulatedThread, start: int, stop: int) -> int:
+        """Charge `thread` for the minor faults of a run; return its end."""
+        thread.debt_ns += (stop - start) * self._memory.options.fault_ns
+        thread.minor += stop - start
         return stop
 
     def read_ahead(self, thread: SimulatedThread, runs: Iterable[range], target: int) -> Steps:
@@ -214,18 +225,24 @@ class FaultHandler:
 
     def _new_frame(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Generator[int, None, bool]:
         """Give a page that has none a frame of zeros; return False if another thread did meanwhile."""
-        memory, table = self._memory, self._memory.table
+        table = self._memory.table
         yield from self._reserve(thread, region)
         flags, content = table.flags[page], table.content[page]
         if content == HOLE or (flags & STATE != NONE and content != SHARED_ZERO):
             return False
-        table.flags[page] = flags & LOCKED | PRESENT | DIRTY | ACCESSED
-        table.content[page] = self._rules.zero_content
-        region.vmas.join_family(page)
-        memory.used_pages += 1
-        if not flags & LOCKED:
-            table.insert(page, page + 1, LRU)
+        self._give_frames(region, page, page + 1)
         return True
+
+    def _give_frames(self, region: SimulatedRegion, start: int, stop: int) -> None:
+        """Give each page of a run in one part of `region` a frame of zeros, of those that are free."""
+        memory, table = self._memory, self._memory.table
+        locked = table.flags[start] & LOCKED
+        table.set_flags(start, stop, locked | PRESENT | DIRTY | ACCESSED)
+        table.content[start:stop] = bytes((self._rules.zero_content,)) * (stop - start)
+        region.vmas.join_family(start)
+        memory.used_pages += stop - start
+        if not locked:
+            table.insert(start, stop, LRU)
 
     def _swap_in_directly(self, thread: SimulatedThread, region: SimulatedRegion, page: int) -> Steps:
         """Read `page` past the swap cache and give its slot back, as is done where reading does not wait."""

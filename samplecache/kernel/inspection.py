@@ -19,6 +19,7 @@ ENTRY_SWAPPED = 1 << 62
 """The page-table entry is a swap entry; the page may be in the swap cache all the same."""
 ENTRY_EXCLUSIVE = 1 << 56
 """Mapped by nobody else."""
+AREA_MASK = (1 << 5) - 1
 SLOT_SHIFT = 5
 """Bits 0-4 are the number of the swap area, bits 5-54 the slot in it; both are zeros without CAP_SYS_ADMIN."""
 SLOT_MASK = (1 << 50) - 1
@@ -73,6 +74,11 @@ def slots(entries: npt.NDArray[np.uint64]) -> list[int]:
     found[(entries & np.uint64(ENTRY_SWAPPED)) == 0] = 0
     values: list[int] = found.tolist()
     return values
+
+
+def areas(entries: npt.NDArray[np.uint64]) -> set[int]:
+    """Return the numbers of the swap areas that pagemap entries name."""
+    return set((entries[(entries & np.uint64(ENTRY_SWAPPED)) != 0] & np.uint64(AREA_MASK)).tolist())
 
 
 def errno_name(error: SamplecacheError) -> str | None:

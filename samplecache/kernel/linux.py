@@ -13,7 +13,7 @@ import os
 import resource
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -31,7 +31,7 @@ from samplecache.errors import (
 from samplecache.kernel import procfs
 from samplecache.kernel.eviction import evict
 from samplecache.kernel.inspection import InspectedKernel
-from samplecache.kernel.linux_region import LinuxRegion
+from samplecache.kernel.linux_region import LinuxRegion, call, declare, madvise
 from samplecache.kernel.port import (
     Advice,
     Capabilities,
@@ -45,7 +45,6 @@ from samplecache.kernel.port import (
 from samplecache.kernel.probe import probe_linux
 from samplecache.kernel.runs import runs
 
-PROT_NONE = 0
 MADV_POPULATE_READ = 22
 """From ``asm-generic/mman-common.h``, as are the two below: Python 3.11 does not name them."""
 MADV_COLD = 20
@@ -53,47 +52,18 @@ MADV_PAGEOUT = 21
 
 _ADVICE = {Advice.WILLNEED: mmap.MADV_WILLNEED, Advice.COLD: MADV_COLD, Advice.PAGEOUT: MADV_PAGEOUT}
 
-PMD_BYTES = 2 << 20
-"""What one page-table page maps with 4 KiB pages. The kernel's readahead stops there, so regions begin there."""
-
 PAGEMAP_SWAPPED = np.uint64(1 << 62)
 PAGEMAP_MAPPED_ONCE = np.uint64(1 << 63 | 1 << 56)
 """Present, and mapped by nobody else; pages that were read but never written share the zero page."""
 
-AGAIN_TRIES = 3
 SETTLE_POLL_NS = NS_PER_MS // 4
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_MAP_FAILED = ctypes.c_void_p(-1).value
-
-
-def _declare(name: str, result: type, *arguments: type) -> Callable[..., int]:
-    function = getattr(_libc, name)
-    function.restype, function.argtypes = result, arguments
-    return function  # type: ignore[no-any-return]
-
-
 _pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-_mmap = _declare("mmap", _pointer, _pointer, _size, _int, _int, _int, ctypes.c_long)
-_munmap = _declare("munmap", _int, _pointer, _size)
-_mprotect = _declare("mprotect", _int, _pointer, _size, _int)
-_madvise = _declare("madvise", _int, _pointer, _size, _int)
-_mlock = _declare("mlock", _int, _pointer, _size)
-_munlock = _declare("munlock", _int, _pointer, _size)
-_mincore = _declare("mincore", _int, _pointer, _size, _pointer)
-_memmove = _declare("memmove", _pointer, _pointer, _pointer, _size)
-_read = _declare("read", ctypes.c_ssize_t, _int, _pointer, _size)
-
-
-def _call(function: Callable[..., int], *arguments: int) -> int:
-    """Make a system call, again while a signal or a passing shortage interrupts it; raise OSError if it fails."""
-    tries = 0
-    while (result := function(*arguments)) in (-1, _MAP_FAILED):
-        code = ctypes.get_errno()
-        tries += code == errno.EAGAIN
-        if code != errno.EINTR and not (code == errno.EAGAIN and tries < AGAIN_TRIES):
-            raise OSError(code, os.strerror(code))
-    return result
+_mlock = declare("mlock", _int, _pointer, _size)
+_munlock = declare("munlock", _int, _pointer, _size)
+_mincore = declare("mincore", _int, _pointer, _size, _pointer)
+_memmove = declare("memmove", _pointer, _pointer, _pointer, _size)
+_read = declare("read", ctypes.c_ssize_t, _int, _pointer, _size)
 
 
 class _Copies(threading.local):
@@ -129,44 +99,18 @@ class LinuxKernel(InspectedKernel):
         """See :meth:`Kernel.map`. Regions begin at a PMD boundary, so that readahead windows do not depend on luck."""
         if length_bytes <= 0:
             raise InvalidSpanError(f"{length_bytes} bytes cannot be mapped", remedy="Ask for one byte at least")
-        pages = -(-length_bytes // self.page_bytes)
-        body_bytes = pages * self.page_bytes
-        length = body_bytes + 2 * self.page_bytes
         try:
-            spare = _call(_mmap, 0, length + PMD_BYTES, PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+            return LinuxRegion.map(-(-length_bytes // self.page_bytes), self.page_bytes)
         except OSError as error:
-            raise self._mapping_error(length_bytes, error) from error
-        base = -(-(spare + self.page_bytes) // PMD_BYTES) * PMD_BYTES
-        start, stop = base - self.page_bytes, base + body_bytes + self.page_bytes
-        try:
-            if start > spare:
-                _call(_munmap, spare, start - spare)
-            _call(_munmap, stop, spare + length + PMD_BYTES - stop)
-            spare, length = start, stop - start
-            _call(_mprotect, base, body_bytes, mmap.PROT_READ | mmap.PROT_WRITE)
-            _call(_madvise, base, body_bytes, mmap.MADV_DONTFORK)
-            _call(_madvise, base, body_bytes, mmap.MADV_DONTDUMP)
-        except OSError as error:
-            _munmap(spare, length)
-            raise self._mapping_error(length_bytes, error) from error
-        # EINVAL where the kernel was built without huge pages, which is as good.
-        _madvise(base, body_bytes, mmap.MADV_NOHUGEPAGE)
-        return LinuxRegion(base, pages, (start, stop - start))
-
-    @staticmethod
-    def _mapping_error(length_bytes: int, error: OSError) -> MappingError:
-        return MappingError(
-            f"The kernel would not map {length_bytes} bytes: {error.strerror}",
-            remedy="Ask for less, free memory or swap, or raise vm.max_map_count or RLIMIT_AS",
-            length_bytes=length_bytes,
-        )
+            raise MappingError(
+                f"The kernel would not map {length_bytes} bytes: {error.strerror}",
+                remedy="Ask for less, free memory or swap, or raise vm.max_map_count or RLIMIT_AS",
+                length_bytes=length_bytes,
+            ) from error
 
     def unmap(self, region: Region) -> None:
         """See :meth:`Kernel.unmap`. Waits until no other thread is inside a call on the region."""
-        own = _own(region)
-        own.retire()
-        for address, length_bytes in own.mappings:
-            _call(_munmap, address, length_bytes)
+        _own(region).unmap()
 
     def write(self, region: Region, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
         """See :meth:`Kernel.write`."""
@@ -213,7 +157,7 @@ class LinuxKernel(InspectedKernel):
 
     def _refuse_locked(self, address: int, advice: Advice) -> None:
         try:
-            _call(_madvise, address, self.page_bytes, _ADVICE[advice])
+            call(madvise, address, self.page_bytes, _ADVICE[advice])
         except OSError as error:
             raise NotPermittedError(
                 f"Locked pages cannot be advised {advice.name}",
@@ -224,7 +168,7 @@ class LinuxKernel(InspectedKernel):
 
     def _advise(self, address: int, span: Span, advice: int) -> None:
         try:
-            _call(_madvise, address, len(span) * self.page_bytes, advice)
+            call(madvise, address, len(span) * self.page_bytes, advice)
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.EBADF):
                 raise NotPermittedError(
@@ -259,7 +203,7 @@ class LinuxKernel(InspectedKernel):
         with self._pages(own, span) as address, own.locking:
             locked = own.locked[span.start : span.stop]
             try:
-                _call(_mlock, address, len(span) * self.page_bytes)
+                call(_mlock, address, len(span) * self.page_bytes)
             except OSError as error:
                 # Out of memory half-way leaves the whole range marked as locked.
                 for run in runs(~locked):
@@ -291,7 +235,7 @@ class LinuxKernel(InspectedKernel):
         own = _own(region)
         with self._pages(own, span) as address, own.locking:
             try:
-                _call(_munlock, address, len(span) * self.page_bytes)
+                call(_munlock, address, len(span) * self.page_bytes)
             except OSError as error:
                 raise _unavailable("munlock", error) from error
             own.locked[span.start : span.stop] = False
@@ -340,7 +284,7 @@ class LinuxKernel(InspectedKernel):
         with own as base:
             address = base + span.start * self.page_bytes
             if span:
-                _call(_mincore, address, len(span) * self.page_bytes, ctypes.addressof(vector))
+                call(_mincore, address, len(span) * self.page_bytes, ctypes.addressof(vector))
             if vector.raw.count(1) == len(span):
                 return True
             entries = self._page_entries(address, span)
@@ -353,7 +297,7 @@ class LinuxKernel(InspectedKernel):
     def _in_core(self, address: int, span: Span) -> npt.NDArray[np.bool_]:
         vector = np.zeros(len(span), np.uint8)
         if len(span):
-            _call(_mincore, address, len(span) * self.page_bytes, vector.ctypes.data)
+            call(_mincore, address, len(span) * self.page_bytes, vector.ctypes.data)
         return (vector & 1).astype(np.bool_)
 
     def _page_entries(self, address: int, span: Span) -> npt.NDArray[np.uint64] | None:
@@ -374,8 +318,7 @@ class LinuxKernel(InspectedKernel):
     def punch(self, region: Region, span: Span) -> None:
         """See :meth:`InspectedKernel.punch`."""
         own = _own(region)
-        with self._pages(own, span) as address, own.locking:
-            _call(_munmap, address, len(span) * self.page_bytes)
+        with self._pages(own, span), own.locking:
             own.punch(span)
 
     def mincore(self, region: Region, span: Span) -> bytes:
@@ -472,7 +415,7 @@ def _drain_lru_batches(region: LinuxRegion) -> None:
     try:
         for cpu in allowed:
             os.sched_setaffinity(0, {cpu})
-            _madvise(region.reserved[0], mmap.PAGESIZE, MADV_PAGEOUT)
+            madvise(region.reserved[0], mmap.PAGESIZE, MADV_PAGEOUT)
     finally:
         os.sched_setaffinity(0, allowed)
 

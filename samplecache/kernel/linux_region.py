@@ -1,9 +1,15 @@
-"""A mapping of this process, and who is using it."""
+"""A mapping of this process, and who is using it; and how system calls are made through ``ctypes``."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import mmap
+import os
 import threading
+from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +17,39 @@ import numpy.typing as npt
 from samplecache.errors import UnmappedError
 from samplecache.kernel.port import Region, Span
 from samplecache.kernel.runs import runs
+
+PROT_NONE = 0
+PMD_BYTES = 2 << 20
+"""What one page-table page maps with 4 KiB pages. The kernel's readahead stops there, so regions begin there."""
+AGAIN_TRIES = 3
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def declare(name: str, result: type, *arguments: type) -> Callable[..., int]:
+    """Return the C library's function `name`, which lets go of the GIL while it runs."""
+    function = getattr(_libc, name)
+    function.restype, function.argtypes = result, arguments
+    return function  # type: ignore[no-any-return]
+
+
+_pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+_mmap = declare("mmap", _pointer, _pointer, _size, _int, _int, _int, ctypes.c_long)
+_munmap = declare("munmap", _int, _pointer, _size)
+_mprotect = declare("mprotect", _int, _pointer, _size, _int)
+madvise = declare("madvise", _int, _pointer, _size, _int)
+
+
+def call(function: Callable[..., int], *arguments: int) -> int:
+    """Make a system call, again while a signal or a passing shortage interrupts it; raise OSError if it fails."""
+    tries = 0
+    while (result := function(*arguments)) in (-1, _MAP_FAILED):
+        code = ctypes.get_errno()
+        tries += code == errno.EAGAIN
+        if code != errno.EINTR and not (code == errno.EAGAIN and tries < AGAIN_TRIES):
+            raise OSError(code, os.strerror(code))
+    return result
 
 
 class LinuxRegion(Region):
@@ -54,25 +93,64 @@ class LinuxRegion(Region):
             if not self._base:  # someone waits to unmap it
                 self._idle.notify_all()
 
-    def punch(self, span: Span) -> None:
-        """Take note that the pages of `span` are not mapped any more."""
-        self._holes[span.start + 1 : span.stop + 1] = True
-        self.locked[span.start : span.stop] = False
+    @classmethod
+    def map(cls, pages: int, page_bytes: int) -> Self:
+        """Map `pages` pages of `page_bytes` bytes between guard pages, from a PMD boundary on.
 
-    def pieces(self, span: Span) -> list[Span]:
-        """Return the parts of `span` without holes, ascending."""
-        return list(runs(~self._holes[span.start + 1 : span.stop + 1], span.start))
+        Raises
+        ------
+        OSError
+            As the system calls fail; nothing is mapped then.
+        """
+        body_bytes = pages * page_bytes
+        length = body_bytes + 2 * page_bytes
+        spare = call(_mmap, 0, length + PMD_BYTES, PROT_NONE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        base = -(-(spare + page_bytes) // PMD_BYTES) * PMD_BYTES
+        start, stop = base - page_bytes, base + body_bytes + page_bytes
+        try:
+            if start > spare:
+                call(_munmap, spare, start - spare)
+            call(_munmap, stop, spare + length + PMD_BYTES - stop)
+            spare, length = start, stop - start
+            call(_mprotect, base, body_bytes, mmap.PROT_READ | mmap.PROT_WRITE)
+            call(madvise, base, body_bytes, mmap.MADV_DONTFORK)
+            call(madvise, base, body_bytes, mmap.MADV_DONTDUMP)
+        except OSError:
+            _munmap(spare, length)
+            raise
+        # EINVAL where the kernel was built without huge pages, which is as good.
+        madvise(base, body_bytes, mmap.MADV_NOHUGEPAGE)
+        return cls(base, pages, (start, stop - start))
 
-    @property
-    def mappings(self) -> list[tuple[int, int]]:
-        """Address and length, in bytes, of what is mapped, guard pages too. What lies in holes is not ours."""
-        start, page_bytes = self.reserved[0], self._page_bytes
-        return [(start + run.start * page_bytes, len(run) * page_bytes) for run in runs(~self._holes)]
+    def unmap(self) -> None:
+        """Refuse further use, wait until whoever uses it now is done, and unmap it but for its holes.
 
-    def retire(self) -> None:
-        """Refuse further use, and wait until whoever uses it now is done."""
+        Memory of others may have come to lie in those.
+
+        Raises
+        ------
+        UnmappedError
+            It has been unmapped already.
+        """
         with self._idle:
             if not self._base:
                 raise UnmappedError("The region has been unmapped already", remedy="Unmap a region once")
             self._base = 0
             self._idle.wait_for(lambda: self._users == 0)
+        for run in runs(~self._holes):
+            self._unmap(run)
+
+    def punch(self, span: Span) -> None:
+        """Unmap the pages of `span`, but for those in holes already; the caller has the region in use."""
+        for piece in self.pieces(span):
+            self._unmap(Span(piece.start + 1, piece.stop + 1))
+        self._holes[span.start + 1 : span.stop + 1] = True
+        self.locked[span.start : span.stop] = False
+
+    def _unmap(self, run: Span) -> None:
+        """Unmap pages that are numbered from the first guard page on."""
+        call(_munmap, self.reserved[0] + run.start * self._page_bytes, len(run) * self._page_bytes)
+
+    def pieces(self, span: Span) -> list[Span]:
+        """Return the parts of `span` without holes, ascending."""
+        return list(runs(~self._holes[span.start + 1 : span.stop + 1], span.start))

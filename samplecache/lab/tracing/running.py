@@ -22,9 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
-from samplecache.errors import SamplecacheError, UnavailableError
-from samplecache.kernel.inspection import ENTRY_PRESENT, ENTRY_SWAPPED, InspectedKernel, errno_name, slots
+from samplecache.errors import SamplecacheError, StateError, UnavailableError
+from samplecache.kernel.inspection import ENTRY_PRESENT, ENTRY_SWAPPED, InspectedKernel, areas, errno_name, slots
 from samplecache.kernel.port import Advice, FaultCounts, Region, Span, SwapCounts, Tier
 from samplecache.lab.tracing.program import Program, RegionPlan
 from samplecache.lab.tracing.steps import Content, Step
@@ -131,7 +134,9 @@ def run(
     Raises
     ------
     UnavailableError
-        Pages could not be evicted, waited for, or the device was never at rest.
+        Pages could not be evicted, or the device was never at rest.
+    StateError
+        Pages went to more than one swap area.
     """
     with contextlib.ExitStack() as stack:
         regions: dict[str, Region] = {}
@@ -206,6 +211,7 @@ class _Stage:
         self.kernel = kernel
         self.clock = clock
         self._regions = regions
+        self._areas: set[int] = set()
         self._locked_before_bytes = kernel.locked_bytes()
         block_bytes = BLOCK_PAGES * kernel.page_bytes
         self.blocks = {
@@ -264,6 +270,7 @@ class _Stage:
             self.settle()
         swap = kernel.swap_counts() - before
         entries = [kernel.page_entries(each, each.span) for each in self._regions]
+        self._check_areas(entries)
         return Observation(
             faults=scene.faults,
             swap=swap,
@@ -276,6 +283,16 @@ class _Stage:
             time_ns=scene.time_ns,
             evicted=tuple(scene.rounds),
         )
+
+    def _check_areas(self, entries: Sequence[npt.NDArray[np.uint64]]) -> None:
+        """See that all slots are of one area: a CPU goes on with the one it has begun, whatever their priorities."""
+        for each in entries:
+            self._areas |= areas(each)
+        if len(self._areas) > 1:
+            raise StateError(
+                "Pages went to more than one swap area, so that their slots say nothing",
+                remedy="Take other swap off (swapoff) while traces run",
+            )
 
 
 def _perform(step: Step, scene: _Scene) -> None:

@@ -43,7 +43,7 @@ class Access(enum.Enum):
     POPULATE = "populate"
     """MADV_POPULATE_READ: a read, but waiting counts as a major fault of the caller."""
     LOCK = "lock"
-    """mlock: a write, but waiting does not count as a major fault of the caller."""
+    """mlock: a write, but a miss that has to wait does not count as a major fault of the caller."""
 
 
 READS: Final = frozenset({Access.READ, Access.POPULATE})
@@ -78,7 +78,7 @@ class FaultHandler:
         """
         memory, table = self._memory, self._memory.table
         write = access not in READS
-        major = missed = looked_up = False
+        major = missed = waited = looked_up = False
         while True:
             region.check()
             flags = table.flags[page]
@@ -91,10 +91,12 @@ class FaultHandler:
                     looked_up = True
                     self._found(region, page, page + 1)
                 if not flags & READING:
+                    major = major or (missed and not waited)
                     self._map(page, page + 1, write)
                     break
                 if table.done_ns[page] > memory.now_ns() + thread.debt_ns:
                     major = major or access is Access.POPULATE
+                waited = True
                 yield from self._await(thread, page)
             elif state == PRESENT:  # another thread was faster, or a write to the shared zero page
                 if (

@@ -43,7 +43,7 @@ class Access(enum.Enum):
     POPULATE = "populate"
     """MADV_POPULATE_READ: a read, but waiting counts as a major fault of the caller."""
     LOCK = "lock"
-    """mlock: a write, but waiting does not count as a major fault of the caller."""
+    """mlock: a write, but a miss that has to wait does not count as a major fault of the caller."""
 
 
 READS: Final = (Access.READ, Access.POPULATE)
@@ -79,7 +79,7 @@ class FaultHandler:
         """
         memory, table = self._memory, self._memory.table
         write = access not in READS
-        major = missed = looked_up = False
+        major = missed = waited = looked_up = False
         while True:
             region.check()
             flags = table.flags[page]
@@ -92,10 +92,12 @@ class FaultHandler:
                     looked_up = True
                     self._found(region, page, page + 1)
                 if not flags & READING:
+                    major = major or (missed and not waited)
                     self._map(page, page + 1, write)
                     break
                 if access is Access.POPULATE and table.done_ns[page] > memory.now_ns() + thread.debt_ns:
                     major = True
+                waited = True
                 memory.hold(page)
                 try:
                     wake_ns = memory.wake_ns(thread, table.done_ns[page])

@@ -253,29 +253,40 @@ class TestComparing:
         assert self.verdicts(step, pswpin=N - 20) == {}
         assert self.verdicts(step, pswpin=N - 21) == {"pswpin": Verdict.DIFFER}
 
-    def test_who_waits_for_a_read_is_a_matter_of_time(self) -> None:
-        faults = record(kernel(), Evict(), Populate())[1].faults
-        less, more = faults.major - 3, faults.minor + 3
-        split = {"major": Verdict.TIMING, "minor": Verdict.TIMING}
-        assert self.verdicts(Populate(), major=less, minor=more) == split
-        assert set(self.verdicts(Populate(), major=less).values()) == {Verdict.DIFFER}
+    @pytest.mark.parametrize(
+        ("step", "major", "verdict"),
+        [
+            (Populate(), 133, Verdict.TIMING),  # three more reads were waited for
+            (Populate(), 129, Verdict.DIFFER),  # less than the misses
+            (Lock(), 46, Verdict.TIMING),  # as many misses did not have to wait
+            (Lock(), 131, Verdict.DIFFER),  # more than the misses
+            (Touch(), 131, Verdict.DIFFER),
+        ],
+    )
+    def test_who_waits_for_a_read_is_a_matter_of_time(self, step: AnyStep, major: int, verdict: Verdict) -> None:
+        assert self.verdicts(step, major=major, minor=N - major) == {"major": verdict, "minor": verdict}
+
+    def test_faults_are_split_otherwise_but_none_is_lost(self) -> None:
+        assert set(self.verdicts(Populate(), major=133).values()) == {Verdict.DIFFER}
 
     @pytest.mark.parametrize(
-        ("step", "major", "pgmajfault", "verdict"),
+        ("step", "major", "pgmajfault", "pswpin", "verdict"),
         [
-            (Touch(), 130, 131, Verdict.OTHERS),
-            (Touch(), 130, 129, Verdict.DIFFER),
-            (Touch(), 131, 131, Verdict.DIFFER),
-            (Populate(), 130, 131, Verdict.OTHERS),
-            (Populate(), 132, 131, Verdict.DIFFER),
-            (Lock(), 0, 131, Verdict.DIFFER),  # it has none of its own to tell by
+            (Touch(), 130, 131, N, Verdict.OTHERS),
+            (Touch(), 130, 129, N, Verdict.DIFFER),
+            (Touch(), 131, 131, N, Verdict.DIFFER),
+            (Populate(), 132, 131, N, Verdict.OTHERS),  # each miss of its own would have read a page more
+            (Populate(), 132, 131, N + 1, Verdict.DIFFER),
+            (Lock(), 0, 131, N, Verdict.OTHERS),
+            (Lock(), 0, 129, N, Verdict.DIFFER),
         ],
     )
     def test_major_faults_beyond_the_threads_own_are_others(
-        self, step: AnyStep, major: int, pgmajfault: int, verdict: Verdict
+        self, step: AnyStep, major: int, pgmajfault: int, pswpin: int, verdict: Verdict
     ) -> None:
         recording = record(kernel(), Evict(), step)
-        measured = (recording[0], self.changed(recording[1], major=major, minor=N - major, pgmajfault=pgmajfault))
+        changes = {"major": major, "minor": N - major, "pgmajfault": pgmajfault, "pswpin": pswpin}
+        measured = (recording[0], self.changed(recording[1], **changes))
         compared = compare(program(Evict(), step), measured, recording)[1]
         assert {each.column: each.verdict for each in compared}["pgmajfault"] is verdict
 

@@ -57,7 +57,7 @@ _contents = st.sampled_from([*[Content.NOISE] * 8, Content.ZERO, Content.UNTOUCH
 
 @dataclass(frozen=True)
 class Wish:
-    """A step before it is known what memory there is: numbers are taken modulo what there is."""
+    """A step before it is known what memory there is: it gets the nearest that there is."""
 
     kind: str
     region: int
@@ -106,7 +106,7 @@ class _Memory:
         return [step for wish in wishes for step in self._granted(wish)]
 
     def _granted(self, wish: Wish) -> Iterator[Step]:
-        index = wish.region % len(self._plans)
+        index = min(wish.region, len(self._plans) - 1)
         plan, holes, locked = self._plans[index], self._holes[index], self._locked[index]
         start = 0 if wish.whole else wish.start % plan.pages
         span = Span(start, plan.pages if wish.whole else min(start + wish.length, plan.pages))

@@ -223,6 +223,15 @@ class TestPopulateAndLock:
         assert process.cost(lambda: process.run(process.machine.populate(THREAD, region, 0, N))).trace == expected
         assert process.cost(lambda: process.touch(region, 0, N)).trace == (0, 0, 0, 0)
 
+    def test_14_lock_of_zeros(self) -> None:
+        """As was seen: pages of zeros are there at once, so that mlock does not come back for them."""
+        process = Process()
+        region = process.machine.map(16)
+        process.write(region, 0, 16, zeros=bytes([1]) * 16)
+        process.evict(region)
+        cost = process.cost(lambda: process.run(process.machine.lock(THREAD, region, 0, 16)))
+        assert (cost.major, cost.minor, cost.pgmajfault) == (3, 13, 3)
+
     @pytest.mark.parametrize(("mode", "majors"), [(VMA, 130), (CLUSTER, 129)])
     def test_14_lock(self, mode: ReadaheadMode, majors: int) -> None:
         """Seen with 2 and 46 majors of the caller: reads that were over before it went to wait for them."""

@@ -12,9 +12,6 @@ from samplecache.lab.tracing.running import Observation, Recording
 from samplecache.lab.tracing.steps import Agreement, Step
 
 RANDOM_SHARE: Final = 0.02
-SPLIT_SHARE: Final = 0.05
-"""How much of the faults may be split otherwise: 46 of 1024 were seen (mlock in cluster mode)."""
-
 Value = int | str
 
 
@@ -122,23 +119,39 @@ def _judge(column: Column, step: Step, one: Observation, other: Observation) -> 
         return Verdict.TIMING
     if column.name == _MACHINES and _others_faulted(step, one, other):
         return Verdict.OTHERS
-    if step.agreement is Agreement.SPLIT and column.name in _SPLIT and _faults(one) == _faults(other):
-        apart = abs(one.faults.major - other.faults.major)
-        return Verdict.TIMING if apart <= SPLIT_SHARE * _faults(one) else Verdict.DIFFER
+    if column.name in _SPLIT and _faults(one) == _faults(other) and _waits_explain(step, one, other):
+        return Verdict.TIMING
     if step.agreement is Agreement.RANDOM and isinstance(value, int) and isinstance(other_value, int):
         return Verdict.AGREE if abs(value - other_value) <= RANDOM_SHARE * max(value, other_value) else Verdict.DIFFER
     return Verdict.DIFFER
 
 
+def _waits_explain(step: Step, measured: Observation, simulated: Observation) -> bool:
+    """Return whether both took what major faults they took because they waited, or did not have to.
+
+    A miss is one in either case. POPULATE_READ comes back after a wait and then counts a major fault, for a miss or not
+    (FAULT_FLAG_TRIED); mlock comes back as if for the first time, and finds the page.
+    """
+    misses, majors = simulated.swap.pgmajfault, (measured.faults.major, simulated.faults.major)
+    if step.agreement is Agreement.WAITS_MAJOR:
+        return min(majors) >= misses
+    return step.agreement is Agreement.WAITS_MINOR and max(majors) <= misses
+
+
 def _others_faulted(step: Step, measured: Observation, simulated: Observation) -> bool:
-    """Return whether what the machine counted beyond the thread's own major faults must be others'.
+    """Return whether what the machine counted beyond the simulated major faults must be others'.
 
     ``do_swap_page`` counts each of the thread's for the machine as well, so that the thread has no fewer than it caused
-    there; but for mlock, whose major faults the thread does not count.
+    there. Where waits blur the thread's, the reads tell: each miss reads its page, and readahead the rest.
     """
-    own = measured.faults.major
-    tells = step.agreement is not Agreement.SPLIT or own > 0
-    return tells and own == simulated.swap.pgmajfault < measured.swap.pgmajfault
+    more = measured.swap.pgmajfault > simulated.swap.pgmajfault
+    if step.agreement in (Agreement.WAITS_MAJOR, Agreement.WAITS_MINOR):
+        return more and _reads(measured) == _reads(simulated)
+    return more and measured.faults.major == simulated.swap.pgmajfault
+
+
+def _reads(observation: Observation) -> tuple[int, int, int]:
+    return observation.swap.pswpin, observation.swap.swpin_zero, observation.swap.swap_ra
 
 
 def _faults(observation: Observation) -> int:

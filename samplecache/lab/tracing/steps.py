@@ -42,8 +42,10 @@ class Agreement(enum.Enum):
 
     EXACT = "exactly"
     RANDOM = "within 2 %"
-    SPLIT = "exactly, but for the caller's own split into major and minor, within 5 % of them"
-    """Whether a read is over when the caller comes to its page is a matter of time, and decides between them."""
+    WAITS_MAJOR = "exactly, but that waits for reads may be major faults of the caller's besides its misses"
+    """Whether a read is over when the caller comes to its page is a matter of time."""
+    WAITS_MINOR = "exactly, but that misses that had to wait are minor faults of the caller's"
+    """Likewise."""
 
 
 class Scene(Protocol):
@@ -268,7 +270,7 @@ class Populate(_SpanStep):
     """``MADV_POPULATE_READ``."""
 
     do: Literal["populate"] = "populate"
-    agreement: ClassVar[Agreement] = Agreement.SPLIT
+    agreement: ClassVar[Agreement] = Agreement.WAITS_MAJOR
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""
@@ -281,7 +283,7 @@ class Lock(_SpanStep):
     """``mlock``."""
 
     do: Literal["lock"] = "lock"
-    agreement: ClassVar[Agreement] = Agreement.SPLIT
+    agreement: ClassVar[Agreement] = Agreement.WAITS_MINOR
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""

@@ -30,7 +30,8 @@ POLLS: Final = 200
 CALL_PAGES: Final = 128
 """Half of what the device's queue takes: a call that asks for so many scattered pages does not have to wait."""
 EVICT_TIMEOUT_NS: Final = 20 * NS_PER_S
-ARRIVAL_TIMEOUT_NS: Final = 60 * NS_PER_S
+PATIENCE_NS: Final = NS_PER_S
+"""Where no further page arrives for so long, something takes pages back: reclaim, or a scheme of DAMON's."""
 AT_ONCE_NS: Final = 50 * NS_PER_MS
 """What has arrived by then had not to wait for the next slice of a limit."""
 WATCH_NS: Final = NS_PER_S // 2
@@ -188,7 +189,6 @@ class Calibration:
                 later = self._kernel.residency(region, region.span).in_core - at_once
             finally:
                 fast()
-            self._await(region, region.span)
             return at_once, later * NS_PER_S / WATCH_NS
 
     # --- regions ---
@@ -220,27 +220,34 @@ class Calibration:
                 remedy="See 'samplecache doctor' for whether swap works here, and end what else uses memory",
             )
 
-    def _await(self, region: Region, span: Span) -> None:
-        began_ns = self._clock.now_ns()
+    def _arrived(self, region: Region, span: Span) -> bool:
+        """Wait until all of `span` is in core; return False if something takes pages back instead."""
+        began_ns = grown_ns = self._clock.now_ns()
+        in_core = -1
         while not self._kernel.in_core(region, span):
             now_ns = self._clock.now_ns()
-            if now_ns - began_ns > ARRIVAL_TIMEOUT_NS:
-                raise StateError("pages that were advised do not arrive", remedy="Give the process more memory")
+            if now_ns - grown_ns > PATIENCE_NS:
+                before, in_core = in_core, self._kernel.residency(region, span).in_core
+                if in_core <= before:
+                    return False
+                grown_ns = now_ns
             self._clock.sleep_until(now_ns + max(POLL_NS, (now_ns - began_ns) // POLLS))
+        return True
 
     # --- figures ---
 
     def _stream(self, region: Region, how: str) -> Figure:
         """Measure WILLNEED of a cold region: the rate until all is in core."""
-        length_bytes = region.pages * self._kernel.page_bytes
-        rates = []
-        for _ in range(self._repetitions):
+
+        def once() -> float | None:
             self._cold(region)
             began_ns = self._clock.now_ns()
             self._kernel.advise(region, region.span, Advice.WILLNEED)
-            self._await(region, region.span)
-            rates.append(length_bytes * NS_PER_S / max(1, self._clock.now_ns() - began_ns))
-        return Figure(f"WILLNEED until in core, {how}", "B/s", tuple(rates))
+            if not self._arrived(region, region.span):
+                return None
+            return region.pages * self._kernel.page_bytes * NS_PER_S / max(1, self._clock.now_ns() - began_ns)
+
+        return self._figure(f"WILLNEED until in core, {how}", once, unit="B/s")
 
     def _willneed(self, region: Region, how: str) -> Figure:
         """Measure the call of WILLNEED, less what it costs where nothing is to be read."""
@@ -249,9 +256,11 @@ class Calibration:
             self._cold(region)
             elapsed_ns = 0
             for span in region.span.chunks(CALL_PAGES):
-                elapsed_ns += self._timed(functools.partial(self._kernel.advise, region, span, Advice.WILLNEED))
-                self._await(region, span)
-                elapsed_ns -= self._timed(functools.partial(self._kernel.advise, region, span, Advice.WILLNEED))
+                advise = functools.partial(self._kernel.advise, region, span, Advice.WILLNEED)
+                elapsed_ns += self._timed(advise)
+                if not self._arrived(region, span):
+                    return None
+                elapsed_ns -= self._timed(advise)
             return elapsed_ns / region.pages
 
         return self._figure(f"WILLNEED, its call, {how}, a page", once)
@@ -262,7 +271,8 @@ class Calibration:
         def once() -> float | None:
             self._cold(region)
             self._kernel.advise(region, region.span, Advice.WILLNEED)
-            self._await(region, region.span)
+            if not self._arrived(region, region.span):
+                return None
             return self._faults(lambda: self._read(region, region.span), FaultCounts(minor=region.pages))
 
         return self._figure("fault of a page in the swap cache", once)
@@ -336,15 +346,15 @@ class Calibration:
         call()
         return self._clock.now_ns() - began_ns
 
-    def _figure(self, name: str, once: Callable[[], float | None]) -> Figure:
+    def _figure(self, name: str, once: Callable[[], float | None], *, unit: str = "ns") -> Figure:
         values: list[float] = []
         for _ in range(TRIES * self._repetitions):
             value = once()
             if value is not None:
                 values.append(value)
             if len(values) == self._repetitions:
-                return Figure(name, "ns", tuple(values))
+                return Figure(name, unit, tuple(values))
         raise StateError(
-            f"{name}: {len(values)} of {TRIES * self._repetitions} repetitions took the faults that they should have",
+            f"{name}: {len(values)} of {TRIES * self._repetitions} repetitions found the pages where they should be",
             remedy="End what else pages on this machine, or give the process more memory, and try again",
         )

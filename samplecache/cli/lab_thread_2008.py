@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from samplecache.errors import InvalidError
+
 PAGE: Final = "the-2008-thread"
 """Name of the page, and of the directory beside it with plots and figures."""
 RESULTS: Final = "results.json"
@@ -39,22 +41,31 @@ def _thread_2008(
     from samplecache.lab.thread2008.page import page
     from samplecache.lab.thread2008.plots import draw, require_matplotlib
     from samplecache.lab.thread2008.suite import investigate
+    from samplecache.simulation.device import device_profile
 
+    # All that can be wrong is found out before minutes are spent, and before anything is written.
     require_matplotlib()
-    if figures is not None:
-        results = Results.from_json(figures.read_text(encoding="utf-8"))
-    else:
+    results = None if figures is None else Results.from_json(figures.read_text(encoding="utf-8", errors="replace"))
+    names = tuple(devices.split(","))
+    for name in names:
+        device_profile(name)
+    directory = output / PAGE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidError(
+            f"{directory} cannot be made ({error.strerror})", remedy="Give --output a directory that can be written"
+        ) from error
+    if results is None:
         with progress(in_bytes=False) as shown:
             task = shown.add_task("runs", total=None)
             results = investigate(
                 QUICK if quick else FULL,
-                tuple(devices.split(",")),
+                names,
                 tuple(range(seeds)),
                 lambda done, total: shown.update(task, completed=done, total=total),
                 processes or None,
             )
-    directory = output / PAGE
-    directory.mkdir(parents=True, exist_ok=True)
     (directory / RESULTS).write_text(results.to_json(), encoding="utf-8")
     (output / f"{PAGE}.md").write_text(page(results, PAGE), encoding="utf-8")
     draw(results, directory)

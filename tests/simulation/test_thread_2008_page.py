@@ -224,3 +224,10 @@ class TestCommand:
         done = command("--quick", "--devices", "drum", "--output", str(tmp_path))
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert "Choose from hdd-laptop-2008" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_output_that_cannot_be_made_is_a_line(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("a file")
+        done = command("--quick", "--output", str(tmp_path / "file" / "docs"))
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "cannot be made (Not a directory)" in done.stderr

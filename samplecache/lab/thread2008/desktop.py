@@ -73,7 +73,7 @@ PROGRAMS: Final = (
     Program("editor", 38, 14, 5, 60, NS_PER_S, 6, 0.4, 0.1),
     Program("panel and daemons", 26, 12, 10, 4, 5 * NS_PER_S, 8, 0.3, 0.05),
 )
-"""Sizes as a desktop of 2008 had them, from memory; assumed, as are the habits."""
+"""Sizes and habits are assumed."""
 
 
 @dataclass(slots=True)

@@ -27,19 +27,18 @@ APPARATUS: Final = """
   (`updatedb`) a third into the run. "Tidy heaps" begin with tab beside tab instead. An action is over when all it
   uses is in memory; the next one begins after a pause. What programs do depends on the seed only, never on how fast
   the machine is.
-- **Audio**: {sounds} event sounds of 100 to 600 KB, each played once after minutes of disuse, every other one
-  announced a second ahead, and a minute of music from memory, announced as a whole. 44.1 kHz stereo, 16 bits.
-  Blocks of 25 ms are due 100 ms after they could leave (PulseAudio's four fragments); a late one is a glitch. A
-  sound starts in time if its first block does. It is the cache of this project with its own strategies, in virtual
-  time.
+- **Audio**: {sounds} event sounds of 100 to 600 KB that lie near one another in memory, so that a large chunk
+  brings others with it. Each is played once, in another order, after minutes of disuse; every other one is
+  announced a second ahead. A minute of music from memory is announced as a whole. 44.1 kHz stereo, 16 bits. Blocks
+  of 25 ms are due 100 ms after they could leave (PulseAudio's four fragments); a late one is a glitch. A sound
+  starts in time if its first block does. It is the cache of this project with its own strategies, in virtual time.
 - **Time**: {warm_up} s of desktop alone while sounds are uploaded and forgotten, then {play} s of playing.
-- **Devices**: {devices}.
-  2.6.24 knew no synchronous device, so zram has rows of 6.18 only.
+- **Devices**: {devices}. 2.6.24 knew no synchronous device, so zram has rows of 6.18 only.
 - **Seeds**: {seeds}. Tables show the median and, in brackets, least and most.
 - **Better or worse** means: medians differ by {change} % of the larger at least, and by more than a floor (5 late
   blocks, 3 of announced sounds, 5 % of sounds, 10 ms until in RAM, 1 ms per action, 5 % of pages used), and all
-  seeds but one in five agree. Everything else is **a tie**; if both are as good as can be, to within
-  the floor, there is **nothing to tell apart**. ✓ marks what a claim predicted.
+  seeds but one in five agree. Everything else is **a tie**; if both are as good as can be, to within the floor,
+  there is **nothing to tell apart**. ✓ marks what a claim predicted.
 - **Adaptive chunks** double when half of the pages read ahead were used and halve when less than a quarter was; the
   thread gives no rule.
 """
@@ -52,10 +51,10 @@ CANNOT_SAY: Final = """
 - **Seeks**: each costs the same, wherever it goes, and requests are served in the order in which they come, sorted
   only within 32 of one thread. An elevator that sorts deep queues would make WILLNEED of scattered slots faster on
   rotating disks than here.
-- **I/O priorities**: a missing page waits for everything that is in the queue before it, writes included. CFQ of 2008
-  let reads overtake.
-- **Slots by virtual address**: here the addresses of all processes follow one another and fit into swap once, which is
-  kinder than what Andrew tried in 2.5.
+- **I/O priorities**: a missing page waits for everything that is in the queue before it, writes included. CFQ of
+  2008 let reads overtake.
+- **Slots by virtual address**: here the addresses of all processes follow one another and fit into swap once, which
+  is kinder than what Andrew tried in 2.5.
 - **Two lists**: memory is one list with a second chance, so "inactive" is all of it, and a scan of files can push
   out more than the kernel's active list would let it.
 - **kswapd**: whoever needs a page frees one. Waits for that are in the figures, and are longer than with a daemon

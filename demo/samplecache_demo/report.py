@@ -113,7 +113,7 @@ FIGURES: Final[dict[str, Callable[[Run], float]]] = {
     "major faults": lambda run: run.major_faults,
     "minor faults": lambda run: run.minor_faults,
     "pages read in": lambda run: run.swap_in_pages,
-    "prefetch, median, ms": lambda run: statistics.median(run.prefetches_ns) / NS_PER_MS,
+    "prefetch, mean, ms": lambda run: statistics.fmean(run.prefetches_ns) / NS_PER_MS,
 }
 """What is shown of a run, by its heading."""
 

@@ -22,8 +22,8 @@ LEAST_WITHIN: Final = 1.0
 """How far it may be off in any case: a page, or a millisecond, which is what a thread's waking up varies by."""
 
 _COUNTS: Final = ("major faults", "minor faults", "pages read in")
-_TIMES: Final = ("longest stall, ms", "prefetch, median, ms")
-_RANKED: Final = ("glitches", "prefetch, median, ms")
+_TIMES: Final = ("longest stall, ms", "prefetch, mean, ms")
+_RANKED: Final = ("glitches", "prefetch, mean, ms")
 
 
 class Verdict(enum.Enum):
@@ -205,4 +205,10 @@ A figure is *close* if the predicted median is within 5 % or one page of the mea
 25 % or one millisecond (longest stall, prefetch time); a *tie* if it is further off but inside the range of the real
 runs; else *missed*. Other figures are shown without a verdict. The last columns count the pairs of strategies whose
 measured ranges do not overlap, and how many of them were predicted in that order. In brackets: least and most.
+
+What is known to differ: a limit counts in slices of 100 ms, and in which of them a run begins is left to chance, in the
+predictions as on the machine. Which stream's fault comes first is chance too, and cluster readahead keeps one state for
+all of them, so the major faults of `none` vary by a tenth from run to run. A look at arriving pages is followed by a
+pause of twenty times its length, so that on a machine with other work prefetches seem to take longer. And where the
+machine runs a scheme of DAMON's, prefetched pages can be taken back before they are used.
 """

@@ -72,7 +72,7 @@ class TestVerdict:
             ("major faults", (0,), (0,), Verdict.CLOSE),
             ("major faults", (1,), (0,), Verdict.CLOSE),
             ("major faults", (2,), (0,), Verdict.MISSED),
-            ("prefetch, median, ms", (1.5,), (0.6,), Verdict.CLOSE),
+            ("prefetch, mean, ms", (1.5,), (0.6,), Verdict.CLOSE),
             ("longest stall, ms", (75, 75, 300), (100,), Verdict.CLOSE),
             ("longest stall, ms", (70,), (100,), Verdict.MISSED),
             ("glitches", (70,), (100,), None),

@@ -23,6 +23,8 @@ from samplecache.simulation.options import ReadaheadMode
 from samplecache.simulation.throttle import ReadLimit
 
 SWAP_BYTES: Final = 256 << 20
+PRIORITY: Final = 32_767
+"""Before all other swap, so that nothing else is measured."""
 COARSE_CLOCK: Final = 6
 """``CLOCK_MONOTONIC_COARSE`` of ``linux/time.h``, which advances with the timer tick."""
 
@@ -108,7 +110,11 @@ def calibrate_in_rig(
             "Reads from zram cannot be limited: they never reach a disk", remedy="Leave out the limit, or zram"
         )
     limit = ReadLimit(read_iops, read_bytes_per_s, timer_tick_ns()) if limited else None
-    with Rig(RigOptions(swap_bytes=SWAP_BYTES, zram=zram)) as rig, rig.joined(), _kernel() as kernel:
+    with (
+        Rig(RigOptions(swap_bytes=SWAP_BYTES, swap_priority=PRIORITY, zram=zram)) as rig,
+        rig.joined(),
+        _kernel() as kernel,
+    ):
         calibration = Calibration(kernel, MonotonicClock(), repetitions=repetitions, seed=seed)
         measured = calibration.measure()
         passed = None

@@ -58,10 +58,10 @@ class TestFigures:
 
 class TestOwnRig:
     def test_zram_is_found_to_be_synchronous(self, rig: Rig) -> None:
-        areas = procfs.swap_areas()
+        before = paths()
         calibrated = calibrate_in_rig(zram=True, repetitions=1)
         assert calibrated.profile.device.synchronous
-        assert procfs.swap_areas() == areas
+        assert paths() == before
 
     def test_zram_under_a_limit_is_refused(self) -> None:
         with pytest.raises(NotPermittedError, match="never reach a disk"):
@@ -69,17 +69,17 @@ class TestOwnRig:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
     def test_a_signal_leaves_nothing_behind(self, rig: Rig, number: signal.Signals, tmp_path: Path) -> None:
-        areas, journals = procfs.swap_areas(), set(DEFAULT_DIRECTORY.iterdir())
+        areas, journals = paths(), set(DEFAULT_DIRECTORY.iterdir())
         output = tmp_path / "machine.toml"
         process = subprocess.Popen([*COMMAND, "--repetitions", "1000", "--output", output], stderr=subprocess.DEVNULL)
         try:
-            wait_until(lambda: len(procfs.swap_areas()) > len(areas))
+            wait_until(lambda: len(paths()) > len(areas))
             process.send_signal(number)
             assert process.wait(DEADLINE_S) != 0
         finally:
             process.kill()
             process.wait()
-        wait_until(lambda: procfs.swap_areas() == areas and set(DEFAULT_DIRECTORY.iterdir()) == journals)
+        wait_until(lambda: paths() == areas and set(DEFAULT_DIRECTORY.iterdir()) == journals)
         assert not output.exists()
 
 
@@ -103,6 +103,11 @@ class TestCommand:
         done = subprocess.run([*COMMAND, "--output", nowhere], capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr == f"error: {nowhere} cannot be written. Name a file in a directory that you may write to.\n"
+
+
+def paths() -> set[Path]:
+    """Where the machine swaps to."""
+    return {area.path for area in procfs.swap_areas()}
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ DEMO_FLAGS := $(if $(SAMPLES),--samples "$(SAMPLES)") $(if $(REAL),--real) $(if 
 demo: $(VENV)/.demo
 	$(BIN)/python -m samplecache_demo $(DEMO_FLAGS)
 
-# All devices, five times each, as root: some ten minutes on a machine that has nothing else to do.
+# All devices, five times each, as root: some twenty minutes on a machine that has nothing else to do.
 prediction: $(VENV)/.demo
 	$(BIN)/python -m samplecache_demo --real --predict --output null --repeat 5 \
 		--devices unthrottled,200iops,400iops,2MB/s,zram --page docs/prediction.md

@@ -82,15 +82,15 @@ class _Bench:
     def wait(self) -> None:
         self.clock.sleep_until(self.clock.now_ns() + _AGES_NS)
 
-    def mix(self) -> None:
-        """Play the region block by block, WILLNEED ahead, while a loader writes as much to another one at random."""
+    def mix(self, *, scattered: bool) -> None:
+        """Play the region block by block, WILLNEED ahead, while a loader writes as much to another region."""
         machine, pages, chance = self.machine, self.region.pages, Random(SEED)  # noqa: S311 -- not a secret's
         other = machine.map(pages)
         for start in range(0, pages, _BLOCK_PAGES):
             if start % _AHEAD_PAGES == 0:
                 ahead = min(start + _AHEAD_PAGES, pages), min(start + 2 * _AHEAD_PAGES, pages)
                 self.run(machine.willneed(_THREAD, self.region, *ahead))
-            at = int(chance.random() * (pages - _BLOCK_PAGES))
+            at = int(chance.random() * (pages - _BLOCK_PAGES)) if scattered else start
             self.run(machine.write(_LOADER, other, at, at + _BLOCK_PAGES))
             self.run(machine.touch(_THREAD, self.region, start, start + _BLOCK_PAGES))
             self.clock.sleep_until(self.clock.now_ns() + NS_PER_MS)
@@ -139,7 +139,19 @@ _PATHS: Final[tuple[tuple[str, Callable[[int], _Bench], Callable[[_Bench], None]
     ("evict, clean", _bench(*_COLD, _Bench.touch), _Bench.evict),
     ("residency, being read", _bench(*_COLD, _Bench.willneed), _Bench.look),
 )
-_MIX: Final = _bench(*_COLD, memory_pages=2)
+_HALF: Final = _bench(*_COLD, memory_pages=2)
+_MIXES: Final = (
+    (
+        "played with willneed ahead, memory for half, a load writes in order",
+        _HALF,
+        partial(_Bench.mix, scattered=False),
+    ),
+    (
+        "played with willneed ahead, memory for half, a load writes at random",
+        _HALF,
+        partial(_Bench.mix, scattered=True),
+    ),
+)
 
 
 def measure() -> list[Figure]:
@@ -149,19 +161,14 @@ def measure() -> list[Figure]:
 
 
 def _mixed() -> list[Figure]:
-    name = "play with willneed ahead while a load writes, memory for half of the region"
-    return [rates(name, _UNIT, _mixed_operations(PAGES), REPETITIONS, partial(_MIX, PAGES), _Bench.mix)]
-
-
-def _mixed_operations(pages: int) -> int:
-    """Return the page operations of :meth:`_Bench.mix`: pages played, advised but for the first, and written."""
-    return 3 * pages - _AHEAD_PAGES
+    operations = 3 * PAGES - _AHEAD_PAGES  # pages played, advised but for the first ones, and written by the load
+    return [rates(name, _UNIT, operations, REPETITIONS, partial(prepare, PAGES), act) for name, prepare, act in _MIXES]
 
 
 def _growth() -> list[Figure]:
     """Return what a page costs in a large region, as a multiple of what it does in a small one: 1 is linear."""
     figures = []
-    for name, prepare, act in (*_PATHS, ("mixed", _MIX, _Bench.mix)):
+    for name, prepare, act in (*_PATHS, *_MIXES):
         small, large = (
             rates(name, _UNIT, pages, REPETITIONS, partial(prepare, pages), act).median
             for pages in (SMALL_PAGES, LARGE_PAGES)

@@ -1,117 +1,32 @@
-"""The simulated machine's page operations, and the whole cache on it in virtual time."""
+"""The whole cache on a simulated machine in virtual time."""
 
 from __future__ import annotations
 
 import time
-import tracemalloc
-from collections.abc import Callable, Generator
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.measuring import Figure, rates
+from benchmarks.measuring import Figure
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.cache import CacheSettings
-from samplecache.clock import NS_PER_MS, NS_PER_S, VirtualClock
+from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.lab.loads import Load
 from samplecache.lab.virtual import VirtualCache
 from samplecache.lab.workload import Cue, VirtualSample, Workload, beat
-from samplecache.simulation.device import device_profile
-from samplecache.simulation.machine import Machine
 from samplecache.simulation.options import SimulationOptions
 
-PAGES: Final = 1 << 14
-"""64 MiB, as in the published traces of whole regions."""
 REPETITIONS: Final = 7
 CROWDS: Final = 3
 """How often the crowd plays: each takes half a minute."""
 SESSIONS: Final = 64
 SESSION_NS: Final = 600 * NS_PER_S
 
-_THREAD: Final = 0
 _SECONDS: Final = "virtual seconds per second"
 _STEREO: Final = AudioFormat(48_000, 2, Encoding.S16)
 
 
-class _Bench:
-    """A machine, one region and one thread."""
-
-    def __init__(self, *, cold: bool, page_cluster: int = 3) -> None:
-        self.clock = VirtualClock()
-        options = SimulationOptions(
-            device=device_profile("ssd-sata"),
-            memory_pages=2 * PAGES,
-            swap_slots=4 * PAGES,
-            page_cluster=page_cluster,
-            lock_limit_bytes=None,
-        )
-        self.machine = Machine(options, self.clock.now_ns)
-        self.region = self.machine.map(PAGES)
-        self.arguments = (_THREAD, self.region, 0, PAGES)
-        if cold:
-            self.run(self.machine.write(*self.arguments))
-            self.run(self.machine.evict(*self.arguments, 1000 * NS_PER_S))
-
-    def run(self, steps: Generator[int, None, Any]) -> None:
-        for wake_ns in steps:
-            self.clock.sleep_until(wake_ns)
-
-    def touch(self) -> None:
-        self.run(self.machine.touch(*self.arguments))
-
-    def willneed(self) -> None:
-        self.run(self.machine.willneed(*self.arguments))
-
-
 def measure() -> list[Figure]:
     """Measure everything: under five minutes."""
-    return [*_page_operations(), _page_bytes(), *_driver(), *_crowd()]
-
-
-def _page_operations() -> list[Figure]:
-    def fresh() -> _Bench:
-        return _Bench(cold=False)
-
-    def cold() -> _Bench:
-        return _Bench(cold=True)
-
-    def resident() -> _Bench:
-        bench = _Bench(cold=True)
-        bench.touch()
-        return bench
-
-    def cached() -> _Bench:
-        bench = _Bench(cold=True)
-        bench.willneed()
-        bench.clock.sleep_until(bench.clock.now_ns() + 1000 * NS_PER_S)
-        return bench
-
-    def written() -> _Bench:
-        bench = _Bench(cold=False)
-        bench.run(bench.machine.write(*bench.arguments))
-        return bench
-
-    operations: list[tuple[str, Callable[[], _Bench], Callable[[_Bench], object]]] = [
-        ("write, first", fresh, lambda bench: bench.run(bench.machine.write(*bench.arguments))),
-        ("touch, mapped", resident, _Bench.touch),
-        ("touch, in the swap cache", cached, _Bench.touch),
-        ("touch, swapped, readahead of 8", cold, _Bench.touch),
-        ("touch, swapped, no readahead", lambda: _Bench(cold=True, page_cluster=0), _Bench.touch),
-        ("willneed, swapped", cold, _Bench.willneed),
-        ("populate, swapped", cold, lambda bench: bench.run(bench.machine.populate(*bench.arguments))),
-        ("lock, swapped", cold, lambda bench: bench.run(bench.machine.lock(*bench.arguments))),
-        ("evict, dirty", written, lambda bench: bench.run(bench.machine.evict(*bench.arguments, 1000 * NS_PER_S))),
-        ("residency, swapped", cold, lambda bench: bench.machine.page_flags(bench.region, 0, PAGES)),
-    ]
-    return [rates(name, "pages per second", PAGES, REPETITIONS, prepare, act) for name, prepare, act in operations]
-
-
-def _page_bytes() -> Figure:
-    """Return what a page costs that is in memory and has a slot, the slot included."""
-    tracemalloc.start()
-    bench = _Bench(cold=True)
-    bench.touch()
-    size_bytes, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return Figure("memory of the model, with 4 slots a page", "bytes per page", (size_bytes / PAGES,))
+    return [*_driver(), *_crowd()]
 
 
 def _driver() -> list[Figure]:

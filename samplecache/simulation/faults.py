@@ -185,8 +185,10 @@ class FaultHandler:
                     continue
                 if memory.queue_room(thread) <= 0:
                     yield from memory.await_queue(thread)
-                # A failed charge is silent.
+                # A failed charge is silent; until the thread sleeps, no page after this one gets a frame either.
                 if memory.used_pages >= memory.limit_pages and not (yield from memory.reclaim(thread, must=False)):
+                    if memory.queue_room(thread) > 0:
+                        return
                     page += 1
                 elif flags[page] & STATE == SWAPPED:  # still, after sleeping
                     room = max(memory.queue_room(thread), 1)  # reclaim, which does not ask, may have filled it

@@ -375,6 +375,7 @@ class Memory:
             run = self._victims(min(left, looks))
             flags, gone = table.flags[run[0]], 0
             if not flags & (ACCESSED | READING) and run[0] not in self._held:
+                run = run[: self.run_pages]
                 if self._needs_write(run):
                     room = WRITEBACK_PAGES_MAX - table.writing_pages
                     run = run[: max(room, 1)] if run.step > 0 else run[:1]
@@ -408,7 +409,6 @@ class Memory:
         If a thread sleeps on any of them, it is the first, and alone.
         """
         table = self.table
-        limit = min(limit, self.run_pages)
         run = table.last_run(LRU, limit)
         if table.flags[run[0]] & READING:
             self.settle(*ascending(run))

@@ -159,7 +159,7 @@ class FaultHandler:
         if flags & (READING if access in READS else IN_FLIGHT):
             if max(table.done_ns[start:stop]) > memory.now_ns():
                 return start
-            memory.settle(start, stop)
+            memory.complete(start, stop)
         self._found(region, start, stop)
         self._map(start, stop, access not in READS)
         return self._charge(thread, start, stop)

@@ -237,6 +237,9 @@ class LinuxKernel(InspectedKernel):
             try:
                 call(_munlock, address, len(span) * self.page_bytes)
             except OSError as error:
+                for piece in own.pieces(span)[:1]:
+                    if piece.start == span.start:  # what lies before a hole has been unlocked
+                        own.locked[piece.start : piece.stop] = False
                 raise _unavailable("munlock", error) from error
             own.locked[span.start : span.stop] = False
 

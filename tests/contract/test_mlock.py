@@ -115,6 +115,7 @@ class TestErrors:
             kernel.unlock(region, region.span)
         assert errno_name(caught.value) == "ENOMEM"
         assert kernel.locked_bytes() == still_locked * kernel.page_bytes
+        assert kernel.residency(region, Span(0, hole.start)).count(Tier.LOCKED) == 0
         assert kernel.mincore(region, region.span) == bytes(page not in hole for page in range(PAGES))
         kernel.unmap(region)
         assert kernel.locked_bytes() == 0

@@ -100,14 +100,15 @@ def calibrate_in_rig(
     Raises
     ------
     NotPermittedError
-        Not root, or the rig cannot be made; or zram is to be limited, which no limit reaches.
+        Not root, or the rig cannot be made; or zram is to be limited, which no profile can say.
     StateError
         The machine is too busy to be measured.
     """
     limited = read_iops is not None or read_bytes_per_s is not None
     if zram and limited:
         raise NotPermittedError(
-            "Reads from zram cannot be limited: they never reach a disk", remedy="Leave out the limit, or zram"
+            "A limit on reads from zram has no place in a profile: the simulated one knows none",
+            remedy="Leave out the limit, or zram",
         )
     limit = ReadLimit(read_iops, read_bytes_per_s, timer_tick_ns()) if limited else None
     with (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from contract_parts import EVICT_NS, Noise, WaitFor, cold_region, faults_of, prefetched, tiers
 
@@ -12,7 +10,7 @@ from samplecache.errors import InvalidSpanError, NotPermittedError, SamplecacheE
 from samplecache.kernel.inspection import InspectedKernel, errno_name
 from samplecache.kernel.port import Advice, Kernel, Operation, Span, SwapCounts, Tier
 from samplecache.kernel.simulated import SimulatedKernel
-from samplecache.simulation.options import SimulationOptions, WillneedMode
+from samplecache.simulation.options import SimulationOptions
 
 PAGES = 64
 MIB = 1 << 20
@@ -59,8 +57,8 @@ class TestErrors:
 
     def test_madvise02_before_3_9_willneed_wants_a_file(self, noise: Noise) -> None:
         """EBADF; only the simulated kernel can be that old."""
-        options = SimulationOptions.for_device("ssd-sata", memory_bytes=16 * MIB, swap_bytes=16 * MIB)
-        kernel = SimulatedKernel(replace(options, willneed=WillneedMode.ABSENT), VirtualClock())
+        options = SimulationOptions.linux_2_6_24("ssd-sata", memory_bytes=16 * MIB, swap_bytes=16 * MIB, patched=False)
+        kernel = SimulatedKernel(options, VirtualClock())
         region = cold_region(kernel, PAGES, noise)
         with pytest.raises(NotPermittedError, match="EBADF"):
             kernel.advise(region, region.span, Advice.WILLNEED)

@@ -64,7 +64,7 @@ class TestOwnRig:
         assert paths() == before
 
     def test_zram_under_a_limit_is_refused(self) -> None:
-        with pytest.raises(NotPermittedError, match="never reach a disk"):
+        with pytest.raises(NotPermittedError, match="has no place in a profile"):
             calibrate_in_rig(zram=True, read_iops=1)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -121,6 +121,11 @@ class Workload:
                 raise InvalidError(f"a cue has a negative time: {cue}", remedy="Give 0 or more nanoseconds")
         if any(sample.frames < 1 for sample in self.samples):
             raise InvalidError("a sample has no frames", remedy="Give it one frame at least")
+        if not self.warm_up_ns and any(sample.locked for sample in self.samples):
+            raise InvalidError(
+                "a sample is locked, so not all of memory can be taken away",
+                remedy="Make samples cold by a warm-up under a load, or leave the sample unlocked",
+            )
         if not 0 <= self.upload_ns <= self.warm_up_ns:
             raise InvalidError(
                 f"a warm-up lasts {self.warm_up_ns} ns, with uploads for {self.upload_ns}",

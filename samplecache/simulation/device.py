@@ -174,6 +174,8 @@ class Device:
         self.profile = profile
         self.requests = 0
         """Requests submitted so far."""
+        self.idle_ns = 0
+        """When the last of them is complete."""
         self._page_bytes = page_bytes
         self._server_free_ns = [0] * profile.servers
         self._wire_free_ns = 0
@@ -187,11 +189,6 @@ class Device:
         """Whether reads pass a limit first, so that one request may come in pieces: see :meth:`submit_limited`."""
         self._rotational = profile.rotational
         self._limited = profile.iops is not None or profile.limit_bytes_per_s is not None
-
-    @property
-    def idle_ns(self) -> int:
-        """When the last of the requests submitted so far is complete."""
-        return max(self.in_flight, default=0)
 
     def ready_ns(self, now_ns: int) -> int:
         """Return when the queue takes another request: `now_ns`, or the end of the first that is in flight."""
@@ -238,6 +235,8 @@ class Device:
         # A head stays where it reads; other servers turn to the next request while data flows.
         heapq.heappush(self._server_free_ns, done_ns if self._rotational else flow_ns)
         self.requests += 1
+        if done_ns > self.idle_ns:
+            self.idle_ns = done_ns
         return done_ns
 
     def elevator_order(self, slots: list[int]) -> list[int]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
+import pytest
+
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_S
+from samplecache.errors import InvalidError
 from samplecache.lab.loads import Stage
 from samplecache.lab.virtual import VirtualCache
 from samplecache.lab.workload import Cue, VirtualSample, Workload
@@ -67,3 +70,8 @@ def test_a_locked_sample_stays() -> None:
     assert run(writer, locked=True) == 0
     assert writer.in_ram[0] == 47
     assert writer.in_ram[1] < 47
+
+
+def test_a_locked_sample_needs_one() -> None:
+    with pytest.raises(InvalidError, match="warm-up"):
+        run(Writer(1), warm_up_ns=0, locked=True)

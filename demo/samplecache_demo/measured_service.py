@@ -22,7 +22,10 @@ from samplecache.lab.service_costs import ServiceCosts
 from samplecache.v1 import playback_pb2
 from samplecache_demo.schedule import BLOCK_NS, TOGETHER
 
-ROUNDS: Final = 10
+ROUNDS: Final = 30
+"""A run plays a dozen cues, and what one call in fifty takes makes its worst: fewer rounds may not see that at all."""
+SOUNDING: Final = 1 + TOGETHER
+"""Streams that play meanwhile: the demo's pad, and the hits of the beat before."""
 PAUSE_S: Final = 0.1
 
 
@@ -44,11 +47,11 @@ class MeasuredService:
 
 
 def measure_service(client: Client, sample_id: str) -> MeasuredService:
-    """Measure the server that `client` is connected to, with a sample that is in RAM. Takes a few seconds.
+    """Measure the server that `client` is connected to, with a sample that is in RAM. Takes some ten seconds.
 
     What cannot be asked of a server is measured in this process, with the server's own kernel code: looks, touches, and
     handing a block over to a thread. Everything but the pace of blocks is done by as many at once as the demo strikes,
-    and what a server is asked, beside a stream that sounds.
+    and what a server is asked, beside streams that sound.
 
     Raises
     ------
@@ -83,17 +86,21 @@ def measure_service(client: Client, sample_id: str) -> MeasuredService:
 
 @contextlib.contextmanager
 def _sounding(client: Client, sample_id: str) -> Iterator[None]:
-    """Play a sample over and over meanwhile, as the demo's pad sounds below its hits."""
-    with (
-        client.play(sample_id, strategy="none", loop=True, channels=2, block_ns=BLOCK_NS) as stream,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        heard = pool.submit(deque, stream, 0)
+    """Play a sample over and over, in as many streams as the demo has when it strikes the next."""
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(SOUNDING))
+        streams = [
+            stack.enter_context(client.play(sample_id, strategy="none", loop=True, channels=2, block_ns=BLOCK_NS))
+            for _ in range(SOUNDING)
+        ]
+        heard = [pool.submit(deque, stream, 0) for stream in streams]
         try:
             yield
         finally:
-            stream.stop()
-        heard.result()
+            for stream in streams:
+                stream.stop()
+        for one in heard:
+            one.result()
 
 
 def _prefetch_nothing(client: Client, sample_id: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from samplecache.lab import workload
 from samplecache.lab.loads import Stage
 from samplecache.lab.virtual import Outcome, VirtualCache
 from samplecache.lab.workload import VirtualSample, Workload
+from samplecache.simulation.chance import Chance
 from samplecache.simulation.memory import Steps
 from samplecache.strategy.registry import StrategyRegistry
 from samplecache_demo.devices import MEMORY_BYTES
@@ -108,14 +108,14 @@ class Forecaster:
         """Return one run under `strategy`. A seed says when it begins and how long the service takes each time."""
         options = self.machine.options(memory_bytes=MEMORY_BYTES, swap_bytes=SWAP_BYTES, seed=seed)
         options = replace(options, cap_ipc_lock=True)  # the server is root's
-        chance = random.Random(seed)
-        start_ns = HINT_AHEAD_NS + SETTLE_NS + chance.randrange(SLICE_NS)  # anywhere in a slice of a limit
+        chance = Chance(seed)
+        start_ns = HINT_AHEAD_NS + SETTLE_NS + chance.one_of(range(SLICE_NS))  # anywhere in a slice of a limit
         ready: list[ReadyBlock] = []
         virtual = VirtualCache(
             options,
             self._workload(strategy, start_ns, chance),
             self.registry,
-            costs=self.service.costs(chance),
+            costs=self.service.costs,
             on_block=lambda performance, read: ready.append(
                 ReadyBlock(read.reading.ready_ns, performance.session_id, read.block.frames)
             ),
@@ -135,12 +135,12 @@ class Forecaster:
             tuple(prefetch.elapsed_ns for prefetch in outcome.prefetches),
         )
 
-    def _workload(self, strategy: str, start_ns: int, chance: random.Random) -> Workload:
+    def _workload(self, strategy: str, start_ns: int, chance: Chance) -> Workload:
         """Return what happens at the server: each strike reaches it over a connection."""
         cues = tuple(
             workload.Cue(
                 cue.sample_id,
-                start_ns + cue.at_ns + chance.choice(self.service.transport_ns),
+                start_ns + cue.at_ns + chance.one_of(self.service.transport_ns),
                 strategy,
                 HINT_AHEAD_NS,
                 LEAD_NS,

@@ -196,10 +196,11 @@ def _summary(trials: Sequence[Trial]) -> str:
 _INTRODUCTION = """# What the simulated kernel predicts
 
 Written by `{command}`. For each device this machine's swap was measured into a profile, and the service's own time
-through a real server with samples in RAM. Then the demo was predicted: the same cache, strategies, schedule and mixer
-in virtual time, on a simulated machine of that profile, in the same readahead mode, with the same memory limit and
-slots in the order in which samples get cold on a fresh swap area. The prediction was printed and written before the
-first sample was played for real.
+through a real server with samples in RAM; looks, touches and handing blocks over to threads, outside it. Every call
+draws one of the measured values. Then the demo was predicted: the same cache, strategies, schedule and mixer in virtual
+time, on a simulated machine of that profile, in the same readahead mode, with the same memory limit and slots in the
+order in which samples get cold on a fresh swap area. The prediction was printed and written before the first sample was
+played for real.
 
 A figure is *close* if the predicted median is within 5 % or one page of the measured one (faults and pages), or within
 25 % or one millisecond (longest stall, prefetch time); a *tie* if it is further off but inside the range of the real

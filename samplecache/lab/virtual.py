@@ -18,9 +18,9 @@ from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.session import PlayOptions, ReadBlock, Session
 from samplecache.clock import VirtualClock
-from samplecache.errors import InvalidError
 from samplecache.kernel.port import FaultCounts, SwapCounts
 from samplecache.lab.loads import Stage
+from samplecache.lab.service_costs import ServiceCosts
 from samplecache.lab.trace import event_line, merge
 from samplecache.lab.virtual_threads import VirtualKernel, VirtualWorkers
 from samplecache.lab.workload import Cue, VirtualSample, Workload
@@ -34,35 +34,6 @@ _READER: Final = 0
 _WORKER: Final = 1
 _LOAD: Final = 2
 """Priorities: who reads audio goes first where several want to go on at the same time."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceCosts:
-    """CPU time, in nanoseconds, that the service itself takes on the machine that is simulated: measure it there.
-
-    Attributes
-    ----------
-    open_ns : int
-        For a session, between its opening and its first block.
-    block_ns : int
-        For a block, besides the faults that reading it takes, until it is ready.
-    prefetch_ns : int
-        For a piece of a prefetch: a look at what is missing and the strategy's decision, a chunk of pages, or a look
-        at what has arrived.
-
-    Raises
-    ------
-    InvalidError
-        One is negative.
-    """
-
-    open_ns: int = 0
-    block_ns: int = 0
-    prefetch_ns: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.open_ns, self.block_ns, self.prefetch_ns) < 0:
-            raise InvalidError(f"a cost is negative: {self}", remedy="Give 0 or more nanoseconds")
 
 
 @dataclass(slots=True)
@@ -163,7 +134,7 @@ class VirtualCache:
     settings : CacheSettings
         Limits and defaults of the cache.
     costs : ServiceCosts
-        What the service's own work costs its threads; nothing by default.
+        What the service's own work costs its threads; nothing by default. The machine's seed draws them.
     on_block : Callable, optional
         Told of every block that is ready, and whose it is.
 
@@ -194,15 +165,16 @@ class VirtualCache:
         settings = settings or CacheSettings()
         self.clock = VirtualClock()
         self.scheduler = Scheduler(self.clock)
-        self.kernel = VirtualKernel(options, self.clock)
+        costs = costs or ServiceCosts()
+        self.kernel = VirtualKernel(options, self.clock, costs)
         self._workload = workload
-        self._costs = costs or ServiceCosts()
+        self._costs = costs
         self._on_block = on_block
         self._threads: list[str] = []
         self._client = self._new_thread("client")
         self._workers = [self._new_thread(f"worker {number}") for number in range(settings.workers)]
-        workers = VirtualWorkers(self.scheduler, self.kernel, self._workers, _WORKER, self._costs.prefetch_ns)
-        self.cache = SampleCache(self.kernel, settings, registry, self.clock, workers=workers)
+        workers = VirtualWorkers(self.scheduler, self.kernel, self._workers, _WORKER)
+        self.cache = SampleCache(self.kernel, settings, registry, self.kernel.service_clock, workers=workers)
         self.cache.events.listen(self._note)
         self._performances: dict[int, Performance] = {}
         self._by_session: dict[str, Performance] = {}
@@ -328,12 +300,15 @@ class VirtualCache:
         model, frame_bytes = self.kernel.model(content.region), content.format.frame_bytes
         touch, page_bytes, now_ns = self.kernel.machine.touch, self.kernel.page_bytes, self.clock.now_ns
         faults_of = self.kernel.machine.thread_faults
-        before, block_cost_ns, on_block = faults_of(thread), self._costs.block_ns, self._on_block
-        if self._costs.open_ns:
-            yield now_ns() + self._costs.open_ns
+        before, draw, costs, on_block = faults_of(thread), self.kernel.draw, self._costs, self._on_block
+        if open_ns := draw(costs.open_ns):
+            yield now_ns() + open_ns
         while (block := session.next_block()) is not None:
             if block.send_ns > now_ns():
                 yield block.send_ns
+            handover_ns = draw(costs.handover_ns)
+            if handover_ns and not session.is_resident(block):
+                yield now_ns() + handover_ns
             began_ns, frames = now_ns(), block.frames
             # What Content.pages_of says, without a span for each block.
             first_page = frames.start * frame_bytes // page_bytes
@@ -343,8 +318,8 @@ class VirtualCache:
             faults = FaultCounts(after[0] - before[0], after[1] - before[1])
             before = after
             self.cache.meter.record_faults(faults.major, now_ns() - began_ns)
-            if block_cost_ns:
-                yield now_ns() + block_cost_ns
+            if block_ns := draw(costs.block_ns):
+                yield now_ns() + block_ns
             read = ReadBlock(block, b"", frames.start, Reading(began_ns, now_ns(), faults))
             session.delivered(read)
             performance.hear(frames)

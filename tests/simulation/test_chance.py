@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplecache.simulation.chance import shuffled
+from samplecache.simulation.chance import Chance, shuffled
 
 
 def test_orders_are_the_golden_ones() -> None:
@@ -30,3 +30,14 @@ def test_every_order_of_three_comes_up_about_as_often() -> None:
     orders = [tuple(shuffled(range(3), seed)) for seed in range(6000)]
     assert all(900 < orders.count(order) < 1100 for order in set(orders))
     assert len(set(orders)) == 6
+
+
+def test_draws_are_the_golden_ones() -> None:
+    chance = Chance(2008)
+    assert [chance.one_of(range(100)) for _ in range(8)] == [89, 54, 38, 5, 74, 38, 91, 79]
+
+
+def test_every_value_is_drawn_about_as_often() -> None:
+    chance = Chance(1)
+    drawn = [chance.one_of("abc") for _ in range(6000)]
+    assert all(1900 < drawn.count(value) < 2100 for value in "abc")

@@ -9,6 +9,7 @@ import pytest
 from samplecache.clock import NS_PER_S, VirtualClock
 from samplecache.errors import LockLimitError
 from samplecache.kernel.port import Span, Tier
+from samplecache.lab.service_costs import ServiceCosts
 from samplecache.lab.virtual_threads import VirtualKernel, VirtualWorkers
 from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.scheduler import Scheduler
@@ -23,9 +24,9 @@ class House:
         self.clock = VirtualClock()
         self.scheduler = Scheduler(self.clock)
         options = SimulationOptions.for_device(device, memory_bytes=1 << 20, swap_bytes=1 << 20)
-        self.kernel = VirtualKernel(options, self.clock)
+        self.kernel = VirtualKernel(options, self.clock, ServiceCosts(prefetch_ns=(cost_ns,)))
         threads = list(range(1, workers + 1))
-        self.workers = VirtualWorkers(self.scheduler, self.kernel, threads, priority=0, cost_ns=cost_ns)
+        self.workers = VirtualWorkers(self.scheduler, self.kernel, threads, priority=0)
         self.region = self.kernel.map(PAGES * options.page_bytes)
         self.scheduler.start(self._prepare())
         self.scheduler.run()

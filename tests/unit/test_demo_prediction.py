@@ -7,6 +7,7 @@ import pytest
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.errors import InvalidError
 from samplecache.kernel.machine_files import MachineProfile
+from samplecache.lab.service_costs import ServiceCosts
 from samplecache.lab.workload import VirtualSample
 from samplecache.simulation.device import DeviceProfile
 from samplecache.simulation.throttle import ReadLimit
@@ -28,7 +29,9 @@ def forecast(strategy: str, iops: int, seed: int = 0) -> Forecast:
     machine = MachineProfile(
         DeviceProfile("limited", "made up", servers=32, latency_ns=100_000, read_limit=ReadLimit(iops=iops))
     )
-    service = MeasuredService((1_000_000, 2_000_000), (500_000,), (100_000,), (600_000,))
+    service = MeasuredService(
+        (1_000_000, 2_000_000), ServiceCosts(open_ns=(500_000,), block_ns=(100_000,), prefetch_ns=(600_000,))
+    )
     samples = (VirtualSample("hit", FORMAT, RATE_HZ),)
     schedule = (Cue("hit", 0, 0, 1.0),)
     return Forecaster(machine, service, samples, schedule, RATE_HZ, StrategyRegistry.discover()).forecast(

@@ -9,6 +9,7 @@ Much is done to *runs*: pages of consecutive numbers that are alike, so that one
 from __future__ import annotations
 
 from array import array
+from bisect import bisect
 from collections.abc import Iterator
 from typing import Final
 
@@ -150,13 +151,15 @@ class PageTable:
         stop = start + pages
         self.flags[start:stop] = bytes(pages)
         self.content[start:stop] = bytes(pages)
-        joined: list[tuple[int, int]] = []
-        for piece in sorted([*self._free, (start, stop)]):
-            if joined and joined[-1][1] == piece[0]:
-                joined[-1] = (joined[-1][0], piece[1])
-            else:
-                joined.append(piece)
-        self._free = joined
+        gaps = self._free
+        first = last = bisect(gaps, (start, stop))
+        if first and gaps[first - 1][1] == start:
+            first -= 1
+            start = gaps[first][0]
+        if last < len(gaps) and gaps[last][0] == stop:
+            stop = gaps[last][1]
+            last += 1
+        gaps[first:last] = [(start, stop)]
 
     # --- runs: pages [start, stop) ---
 

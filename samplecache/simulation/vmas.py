@@ -69,14 +69,17 @@ class Vmas:
     def at(self, page: int) -> Vma:
         """Return the part that `page`, which is mapped, lies in."""
         parts = self._parts
-        return parts[0] if len(parts) == 1 else parts[bisect_right(parts, page, key=_start) - 1]
+        return parts[0] if len(parts) == 1 else parts[self._index(page)]
+
+    def _index(self, page: int) -> int:
+        return bisect_right(self._parts, page, key=_start) - 1
 
     def join_family(self, page: int) -> None:
         """Give the part of `page` an ``anon_vma``: a neighbour's if that is of its kind (``anon_vma_prepare()``)."""
         part = self.at(page)
         if part.family:
             return
-        index = self._parts.index(part)
+        index = self._index(page)
         for other in (*self._parts[index + 1 : index + 2], *self._parts[max(index - 1, 0) : index]):
             if (other.start == part.stop or other.stop == part.start) and other.locked is part.locked and other.family:
                 part.family = other.family
@@ -110,7 +113,7 @@ class Vmas:
 
     def _modify(self, part: Vma, start: int, stop: int, locked: bool) -> None:
         """Change the pages ``[start, stop)`` of `part`: join them to a neighbour that is alike now, or cut them out."""
-        parts, index = self._parts, self._parts.index(part)
+        parts, index = self._parts, self._index(part.start)
         before = parts[index - 1] if index and parts[index - 1].stop == start else None
         after = parts[index + 1] if index + 1 < len(parts) and parts[index + 1].start == stop else None
         left = before if before is not None and before.locked is locked and _related(before, part) else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from simulated_process import THREAD, Process
 
 from samplecache.simulation.pages import CACHED, PRESENT, SWAPPED
 from samplecache.simulation.readahead import VmaReadahead
-from samplecache.simulation.vmas import Vmas, runs_of
+from samplecache.simulation.vmas import Vma, Vmas, runs_of
 
 
 def parts(vmas: Vmas, pages: int) -> list[tuple[int, int, bool]]:
@@ -68,6 +69,18 @@ def test_parts_of_a_kind_share_a_family() -> None:
     assert parts(vmas, 30) == [(0, 20, False), (20, 30, False)]
     vmas.join_family(0)
     assert vmas.at(0).family != vmas.at(29).family
+
+
+def test_a_part_is_searched_for_and_not_compared_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(one: Vma, other: object) -> bool:
+        raise AssertionError("one part was compared with another")
+
+    monkeypatch.setattr(Vma, "__eq__", compare)
+    vmas = Vmas(0, 9)
+    for page in (1, 3, 5, 7):
+        vmas.set_locked(page, page + 1, locked=True)
+        vmas.join_family(page)
+    assert [vmas.at(page).locked for page in range(9)] == [False, True] * 4 + [False]
 
 
 def test_locking_stops_at_a_hole() -> None:

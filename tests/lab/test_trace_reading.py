@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +107,49 @@ def test_steps_written_inline_are_told_by_their_line_too() -> None:
     text = 'title = "inline"\nregion = [{name = "a", pages = 1}]\nstep = [{do = "evict"}, {do = "trouch"}]\n'
     with pytest.raises(ConfigurationError, match=r"^inline:3: no step does 'trouch'"):
         parse(text, "inline")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        '"""\n[[step]]\nends in a quote""""',
+        '"""\n[[step]]\n\\""" # \n[[step]]\n"""',
+        "'''\n[[step]]\n\\'''''",
+        '"# [[" # "[["',
+        '\'["\' # it\'s """ open',
+    ],
+)
+def test_what_looks_like_a_table_is_not_taken_for_one(about: str) -> None:
+    line = 3 + about.count("\n")
+    text = f'title = "a"\nabout = {about}\n[[region]]\nname = "a"\npages = 1\n[[step]]\nmodes = [ # ]\n[1]]\ndo = "x"\n'
+    with pytest.raises(ConfigurationError, match=rf"^looks:{line + 6}: no step does 'x'"):
+        parse(text, "looks")
+
+
+def test_a_mistake_is_found_without_reading_the_file_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_before: list[str] = []
+    loads = tomllib.loads
+
+    def counted(text: str) -> dict[str, Any]:
+        read_before.append(text)
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", counted)
+    text = 'title = "long"\n[[region]]\nname = "a"\npages = 1\n' + '[[step]]\ndo = "touch"\n' * 100
+    with pytest.raises(ConfigurationError, match=r"^long:206: no step does 'trouch'"):
+        parse(text + '[[step]]\ndo = "trouch"\n', "long")
+    assert len(read_before) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [("[" * 20_000 + "]" * 20_000, "it is nested too deeply"), ("9" * 5000, "exceeds the limit")],
+    ids=["deep", "long"],
+)
+def test_what_python_cannot_read_is_told(value: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^huge: this cannot be read as TOML: {why}") as caught:
+        parse(f"title = {value}\n", "huge")
+    assert caught.value.details == {"file": "huge"}
 
 
 def test_a_file_without_steps_is_told() -> None:

@@ -6,9 +6,8 @@ with their options), where (``region``, ``span = [START, STOP]`` in pages), on w
 is expected to end, and with ``settle = false`` that it is looked at before all I/O is over. ``about`` says what the
 program shows, ``modes`` and ``page_clusters`` where it shows it. The files in ``library/`` are examples.
 
-``tomllib`` does not say where a value came from. Its tables and keys are found again here by reading ever longer parts
-of the text: a line begins a statement if what is before it is whole TOML by itself. That is done only once something
-is wrong.
+``tomllib`` does not say where a value came from. Its tables and keys are found again here, once something is wrong: a
+line begins a statement unless it is inside a text or an array.
 """
 
 from __future__ import annotations
@@ -32,6 +31,11 @@ SUFFIX: Final = ".toml"
 _ADAPTER: Final[TypeAdapter[Program]] = TypeAdapter(Program)
 _TABLES: Final = {"region": "regions", "step": "steps"}
 _TABLE_OF: Final = {field: table for table, field in _TABLES.items()}
+_TOKEN = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\\n])*"' r"|'[^'\n]*'" r"|#[^\n]*" r"|[\[\]{}\n]",
+    re.DOTALL,
+)
+"""What decides whether the end of a line ends a value: texts (long ones may end in quotes of their own), comments, brackets."""
 _LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _HEADER = re.compile(r"\s*\[\[\s*(?:(\w+)|'(\w+)'|\"(\w+)\")\s*\]\]")
 _KEY = re.compile(r"\s*(?:([\w-]+)|'([\w-]+)'|\"([\w-]+)\")\s*[.=]")
@@ -115,6 +119,10 @@ def parse(text: str, name: str) -> Program:
         line = int(found[1]) if found and found[1] else max(1, len(text.splitlines()))
         what = _LINE.sub("", str(error))
         raise _complaint(name, line, f"this is not TOML: {what}", "Mend what stands there or just before") from None
+    except RecursionError:
+        raise _unreadable(name, "it is nested too deeply", "Nest fewer arrays and tables") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise _unreadable(name, _begun_small(str(error)), "Shorten the number") from None
     lines = _Lines(text, name)
     for table in document.keys() & _TABLE_OF.keys():
         raise lines.complaint((table,), f"no option is called {table!r}", f"Write [[{_TABLE_OF[table]}]] tables")
@@ -161,6 +169,7 @@ class _Lines:
     def __init__(self, text: str, name: str) -> None:
         self._name = name
         self._lines = text.split("\n")
+        self._beginnings = list(_beginnings(text))
 
     def complaint(self, where: Sequence[str | int], what: str, remedy: str) -> ConfigurationError:
         """Return the error for what is wrong at `where`: a table or key, the index of the table, a key in it."""
@@ -187,21 +196,27 @@ class _Lines:
         return next((at + 1 for at in found), 0)
 
     def _statements(self, pattern: re.Pattern[str]) -> Iterator[int]:
-        """Yield the lines that look like `pattern` and are not in the middle of a value."""
-        for at, line in enumerate(self._lines):
-            if pattern.match(line) and self._whole(at):
-                yield at
-
-    def _whole(self, lines: int) -> bool:
-        try:
-            tomllib.loads("\n".join(self._lines[:lines]))
-        except tomllib.TOMLDecodeError:
-            return False
-        return True
+        """Return the lines that look like `pattern` and are not in the middle of a value."""
+        return (at for at in self._beginnings if pattern.match(self._lines[at]))
 
     def _name_at(self, pattern: re.Pattern[str], at: int) -> str | None:
         found = pattern.match(self._lines[at])
         return next(filter(None, found.groups()), None) if found else None
+
+
+def _beginnings(text: str) -> Iterator[int]:
+    """Yield the lines of `text`, which is TOML, that are not in the middle of a value."""
+    yield 0
+    line = depth = 0
+    for token in _TOKEN.finditer(text):
+        line += token[0].count("\n")
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        if token[0] == "\n" and not depth:
+            yield line
+
+
+def _unreadable(name: str, why: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(f"{name}: this cannot be read as TOML: {why}", remedy=remedy, file=name)
 
 
 def _complaint(name: str, line: int, what: str, remedy: str) -> ConfigurationError:

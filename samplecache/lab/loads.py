@@ -83,7 +83,8 @@ class Load:
         region = kernel.map(self.length_bytes)
         model = kernel.model(region)
         for chunk in itertools.cycle(list(region.span.chunks(CHUNK_PAGES))):
-            next_ns = clock.now_ns() + len(chunk) * kernel.page_bytes * NS_PER_S // self.rate_bytes_per_s
+            chunk_ns = len(chunk) * kernel.page_bytes * NS_PER_S // self.rate_bytes_per_s
+            next_ns = clock.now_ns() + max(1, chunk_ns)  # time has to pass, or it would write for ever
             if next_ns > stop_ns:
                 break
             yield from kernel.machine.write(stage.thread, model, chunk.start, chunk.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from samplecache.errors import ConfigurationError, NotFoundError
 from samplecache.kernel.port import Span
 from samplecache.lab.tracing.program import Mode, Program, ProgramError, RegionPlan
 from samplecache.lab.tracing.reading import library, load, named, parse, read
-from samplecache.lab.tracing.steps import Content, Evict, Touch, TouchRandom, Willneed
+from samplecache.lab.tracing.setting import Setting
+from samplecache.lab.tracing.steps import Content, Evict, Touch, TouchRandom, Unmap, Willneed
 
 GOOD = """\
 # A comment, and a text with what looks like a table:
@@ -81,7 +83,6 @@ def test_a_file_becomes_a_program() -> None:
         ('"noise"', '"noises"', 11, "content: input should be 'noise', 'zero' or 'untouched'"),
         ('"noise"', '"noise"\n[[region]]\nname = "sample"\npages = 1', 13, "two regions are called 'sample'"),
         ('"noise"', '"noise"\n[[region]]\nname = "b"\npages = 1', 16, "the step does not say which region it is about"),
-        ("pages = 8", "pages = 262144\n[[region]]\nname = 'b'\npages = 1", 8, "the regions have 262145 pages"),
         # the rest
         ('title = "good"', "", 1, "a trace needs 'title'. Add title"),
         ('title = "good"', 'title = "good"\nmode = "vma"', 3, "a trace has no option 'mode'"),
@@ -152,6 +153,45 @@ def test_what_python_cannot_read_is_told(value: str, why: str) -> None:
     assert caught.value.details == {"file": "huge"}
 
 
+@pytest.mark.parametrize(
+    ("pages", "steps", "line", "what"),
+    [
+        ([262144, 1], 1, 2, "the regions have 262145 pages. Use at most 262144"),
+        ([262144], 65, 5, "65 steps on 262144 pages are too much to record. Use at most 64 steps, or fewer pages"),
+    ],
+)
+def test_a_file_too_large_to_run_is_told(pages: list[int], steps: int, line: int, what: str) -> None:
+    regions = [f'[[region]]\nname = "{index}"\npages = {count}\n' for index, count in enumerate(pages)]
+    text = 'title = "large"\n' + "".join(regions) + '[[step]]\ndo = "touch"\nregion = "0"\n' * steps
+    with pytest.raises(ConfigurationError, match=rf"^large:{line}: {what}"):
+        parse(text, "large")
+
+
+def test_a_file_may_be_as_large_as_the_limits_whatever_runs_before_it() -> None:
+    head = 'title = "prelude"\n[[region]]\nname = "scratch"\npages = 262144\n'
+    program = parse(head + "".join(f'[[step]]\ndo = "touch"\nthread = "{number}"\n' for number in range(64)), "most")
+    setting = Setting(Mode.CLUSTER)
+    assert setting.prelude is not None
+    whole = setting.whole(program)
+    assert whole.pages == setting.prelude.pages + 262144
+    assert len(whole.threads) == 65
+    assert len({region.name for region in whole.regions}) == 2
+    thread = '[[step]]\ndo = "touch"\nthread = "one more"\n'
+    with pytest.raises(ConfigurationError, match="the steps name 65 threads"):
+        parse(head + "".join(f'{thread[:-2]}{number}"\n' for number in range(65)), "more")
+
+
+def test_a_step_s_pages_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(span: Span) -> Iterator[int]:
+        raise AssertionError(f"each page of {span} was looked at")
+
+    monkeypatch.setattr(Span, "__iter__", walk)
+    regions = (RegionPlan(name="sample", pages=8),)
+    Program(title="holes", regions=regions, steps=(Touch(), Unmap(span=Span(2, 4)), Touch(span=Span(4, 8))))
+    with pytest.raises(ProgramError, match="Page 3 of region 'sample' is unmapped"):
+        Program(title="holes", regions=regions, steps=(Unmap(span=Span(2, 4)), Touch(span=Span(3, 8))))
+
+
 def test_a_file_without_steps_is_told() -> None:
     with pytest.raises(ConfigurationError, match=r"^empty:1: a trace needs 'title'"):
         parse("", "empty")
@@ -209,8 +249,8 @@ def test_a_prelude_has_memory_of_its_own() -> None:
         Program(title=title, regions=(RegionPlan(name="a", pages=4),), steps=(Touch(),)) for title in ("one", "other")
     )
     both = other.after(one)
-    assert [region.name for region in both.regions] == ["one/a", "other/a"]
-    assert [step.region for step in both.steps] == ["one/a", "other/a"]
+    assert [region.name for region in both.regions] == ["prelude/a", "own/a"]
+    assert [step.region for step in both.steps] == ["prelude/a", "own/a"]
 
 
 def test_pages_drawn_depend_on_the_seed_alone() -> None:

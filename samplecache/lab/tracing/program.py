@@ -21,6 +21,8 @@ MOST_REGIONS: Final = 64
 MOST_THREADS: Final = 64
 MOST_PAGE_CLUSTER: Final = 31
 """``page_cluster_max`` in mm/swap.c."""
+MOST_RECORDED: Final = 1 << 24
+"""Pages times steps: each step records every page, in some 60 bytes, so that this is 1 GiB for each run."""
 
 
 class Mode(enum.Enum):
@@ -144,12 +146,23 @@ class Program:
         """Return the pages that `step` is about."""
         return Span(0, self.region_of(step).pages) if step.pages is None else step.pages
 
+    def check_size(self) -> None:
+        """Raise if it is too large for a file's. A prelude (:meth:`after`) is not counted.
+
+        Raises
+        ------
+        ProgramError
+            It has too many pages or threads, or too many pages for its steps.
+        """
+        for problem in self._excesses():
+            raise ProgramError(problem)
+
     def after(self, prelude: Program) -> Program:
         """Return a program that does `prelude` first, on memory of its own, which stays mapped."""
         return dataclasses.replace(
             self,
-            regions=(*_named(prelude), *_named(self)),
-            steps=(*_renamed(prelude), *_renamed(self)),
+            regions=(*_named(prelude, "prelude"), *_named(self, "own")),
+            steps=(*_renamed(prelude, "prelude"), *_renamed(self, "own")),
         )
 
     def _problems(self) -> Iterator[Problem]:
@@ -157,15 +170,24 @@ class Program:
         for index, name in enumerate(names):
             if name in names[:index]:
                 yield Problem(("region", index, "name"), f"Two regions are called {name!r}", "Rename one")
-        if self.pages > MOST_PAGES:
-            yield Problem(("region",), f"The regions have {self.pages} pages", f"Use at most {MOST_PAGES}")
-        if len(self.threads) > MOST_THREADS:
-            yield Problem(("step",), f"The steps name {len(self.threads)} threads", f"Use at most {MOST_THREADS}")
-        holes: dict[str, set[int]] = {name: set() for name in names}
+        holes = {region.name: bytearray(region.pages) for region in self.regions}
         for index, step in enumerate(self.steps):
             yield from self._step_problems(index, step, holes)
 
-    def _step_problems(self, index: int, step: Step, holes: dict[str, set[int]]) -> Iterator[Problem]:
+    def _excesses(self) -> Iterator[Problem]:
+        pages, steps, threads = self.pages, len(self.steps), len(self.threads)
+        if pages > MOST_PAGES:
+            yield Problem(("region",), f"The regions have {pages} pages", f"Use at most {MOST_PAGES}")
+        if threads > MOST_THREADS:
+            yield Problem(("step",), f"The steps name {threads} threads", f"Use at most {MOST_THREADS}")
+        if pages * steps > MOST_RECORDED:
+            yield Problem(
+                ("step",),
+                f"{steps} steps on {pages} pages are too much to record",
+                f"Use at most {MOST_RECORDED // pages} steps, or fewer pages",
+            )
+
+    def _step_problems(self, index: int, step: Step, holes: dict[str, bytearray]) -> Iterator[Problem]:
         names = ", ".join(region.name for region in self.regions)
         if step.errno and step.errno not in ERRNO_NAMES:
             yield Problem(("step", index, "errno"), f"No error is called {step.errno!r}", "Name one, such as ENOMEM")
@@ -192,22 +214,21 @@ class Program:
                 f"{step.count} different pages cannot be drawn from {len(span)}",
                 "Lower the count, or leave it out for all pages",
             )
-        if (step.touches or isinstance(step, Evict)) and (hole := holes[region.name].intersection(span)):
+        hole = holes[region.name].find(1, span.start, span.stop)
+        if (step.touches or isinstance(step, Evict)) and hole >= 0:
             yield Problem(
                 where,
-                f"Page {min(hole)} of region {region.name!r} is unmapped by then: using it would end the process",
+                f"Page {hole} of region {region.name!r} is unmapped by then: using it would end the process",
                 "Leave it out of the span",
             )
         if isinstance(step, Unmap):
-            holes[region.name].update(span)
+            holes[region.name][span.start : span.stop] = b"\1" * len(span)
 
 
-def _named(program: Program) -> Iterator[RegionPlan]:
+def _named(program: Program, whose: str) -> Iterator[RegionPlan]:
     for region in program.regions:
-        yield dataclasses.replace(region, name=f"{program.title}/{region.name}")
+        yield dataclasses.replace(region, name=f"{whose}/{region.name}")
 
 
-def _renamed(program: Program) -> Sequence[AnyStep]:
-    return [
-        dataclasses.replace(step, region=f"{program.title}/{program.region_of(step).name}") for step in program.steps
-    ]
+def _renamed(program: Program, whose: str) -> Sequence[AnyStep]:
+    return [dataclasses.replace(step, region=f"{whose}/{program.region_of(step).name}") for step in program.steps]

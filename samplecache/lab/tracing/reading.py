@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -35,7 +36,7 @@ _TOKEN = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\\n])*"' r"|'[^'\n]*'" r"|#[^\n]*" r"|[\[\]{}\n]",
     re.DOTALL,
 )
-"""What decides whether the end of a line ends a value: texts (long ones may end in quotes of their own), comments, brackets."""
+"""What says whether the end of a line ends a value: texts, which may end in quotes, comments, brackets."""
 _LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _HEADER = re.compile(r"\s*\[\[\s*(?:(\w+)|'(\w+)'|\"(\w+)\")\s*\]\]")
 _KEY = re.compile(r"\s*(?:([\w-]+)|'([\w-]+)'|\"([\w-]+)\")\s*[.=]")
@@ -44,6 +45,16 @@ _KEY = re.compile(r"\s*(?:([\w-]+)|'([\w-]+)'|\"([\w-]+)\")\s*[.=]")
 def library() -> list[str]:
     """Return the names of the programs that ship with samplecache, in their order."""
     return sorted(file.name.removesuffix(SUFFIX) for file in _folder().iterdir() if file.name.endswith(SUFFIX))
+
+
+def all_named(names: Iterable[str]) -> dict[str, Program]:
+    """Return programs by their names; see :func:`named`. Files that share a name are told apart by their paths."""
+    found: dict[str, tuple[str, Program]] = {}
+    for given in names:
+        name, program = named(given)
+        found[given if _is_path(given) else name] = (name, program)
+    uses = Counter(name for name, _ in found.values())
+    return {full if uses[name] > 1 else name: program for full, (name, program) in found.items()}
 
 
 def load(name: str) -> Program:
@@ -66,7 +77,7 @@ def named(name: str) -> tuple[str, Program]:
     ConfigurationError
         The file is no program; the message begins with its name and the line.
     """
-    if name.endswith(SUFFIX) or "/" in name:
+    if _is_path(name):
         return Path(name).stem, read(Path(name))
     found = [known for known in library() if name.zfill(2) == known.partition("-")[0]] or [
         known for known in library() if known.startswith(name)
@@ -77,6 +88,10 @@ def named(name: str) -> tuple[str, Program]:
             remedy=f"Name a file ending in {SUFFIX}, or one of {', '.join(found or library())}",
         )
     return found[0], parse((_folder() / f"{found[0]}{SUFFIX}").read_text(encoding="utf-8"), found[0])
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(SUFFIX) or "/" in name
 
 
 def read(path: Path) -> Program:
@@ -127,7 +142,8 @@ def parse(text: str, name: str) -> Program:
     for table in document.keys() & _TABLE_OF.keys():
         raise lines.complaint((table,), f"no option is called {table!r}", f"Write [[{_TABLE_OF[table]}]] tables")
     try:
-        return _ADAPTER.validate_python({_TABLES.get(key, key): value for key, value in document.items()})
+        program = _ADAPTER.validate_python({_TABLES.get(key, key): value for key, value in document.items()})
+        program.check_size()
     except ProgramError as error:
         problem = error.problem
         raise lines.complaint(problem.where, _begun_small(problem.what), problem.remedy) from None
@@ -135,6 +151,7 @@ def parse(text: str, name: str) -> Program:
         first = error.errors(include_url=False, include_input=True)[0]
         where = tuple(part for part in first["loc"] if part != "function-before")
         raise lines.complaint(*_explained(where, first)) from None
+    return program
 
 
 def _explained(loc: Sequence[str | int], error: Any) -> tuple[tuple[str | int, ...], str, str]:
@@ -179,17 +196,16 @@ class _Lines:
         """Return the line of `where`, or of the nearest thing around it that has one."""
         table, index, key = [*where, *[None] * 3][:3]
         start, stop = 0, len(self._lines)
+        headers = list(self._statements(_HEADER))
+        top = min(headers, default=stop)
         if isinstance(index, int):
-            headers = list(self._statements(_HEADER))
             own = [at for at in headers if self._name_at(_HEADER, at) == table]
             if index >= len(own):  # written inline: step = [{...}]
-                return self._key(table, 0, stop) or 1
+                return self._key(table, 0, top) or 1
             start = own[index]
             stop = min((at for at in headers if at > start), default=stop)
             return (self._key(key, start, stop) if key is not None else 0) or start + 1
-        return self._key(table, 0, stop) or next(
-            (at + 1 for at in self._statements(_HEADER) if self._name_at(_HEADER, at) == table), 1
-        )
+        return self._key(table, 0, top) or next((at + 1 for at in headers if self._name_at(_HEADER, at) == table), 1)
 
     def _key(self, key: object, start: int, stop: int) -> int:
         found = (at for at in self._statements(_KEY) if start <= at < stop and self._name_at(_KEY, at) == key)

@@ -81,11 +81,11 @@ def trace(
     """
     from samplecache.cli.document import print_json
     from samplecache.lab.tracing.documents import json_document
-    from samplecache.lab.tracing.reading import library, named
+    from samplecache.lab.tracing.reading import all_named, library
 
     if all_modes and (modes or page_clusters):
         raise typer.BadParameter("--all-modes stands for every --mode and --page-cluster; leave them out")
-    programs = dict(named(name) for name in names or library())
+    programs = all_named(names or library())
     why_simulated = _why_simulated(simulated_only)
     if markdown is not None and why_simulated:
         raise NotPermittedError(

@@ -64,7 +64,7 @@ def test_json_has_every_figure() -> None:
     assert document["why_simulated_only"] == "as asked"
     (trace,) = document["traces"]
     (run,) = trace["runs"]
-    assert (run["measured"], run["agrees"]) == (None, True)
+    assert (run["measured"], run["agrees"], trace["agrees"]) == (None, None, None)  # with what?
     lock = run["simulated"][1]
     assert (lock["do"], lock["thread"], lock["pgmajfault"], lock["locked_bytes"]) == (
         "lock",
@@ -79,6 +79,18 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path.write_text('title = "own"\n[[region]]\nname = "a"\npages = 4\n[[step]]\ndo = "touch"\n')
     code, out, _ = invoke(*SIMULATED, str(path), "--mode", "zram")
     assert (code, "own (zram, page_cluster 3). own." in out) == (0, True)
+
+
+def test_files_that_share_a_name_run_both(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "x.toml" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(f'title = "{path.parent.name}"\n[[region]]\nname = "a"\npages = 4\n[[step]]\ndo = "touch"\n')
+    code, out, _ = invoke(*SIMULATED, "--json", *map(str, paths), "1", "01", "--mode", "vma", "--page-cluster", "3")
+    assert code == 0
+    traces = [(each["name"], each["title"]) for each in json.loads(out)["traces"]]
+    assert traces[:2] == [(str(paths[0]), "a"), (str(paths[1]), "b")]
+    assert [name for name, _ in traces[2:]] == ["01-sequential"]
 
 
 def test_a_step_that_does_not_end_as_expected_fails(tmp_path: Path) -> None:
@@ -136,3 +148,4 @@ def test_a_document_tells_measured_from_simulated() -> None:
     (trace,) = json_document([outcome("01-sequential", Setting(Mode.VMA))], "6.18", "")["traces"]
     assert set(trace["runs"][0]["verdicts"][1].values()) == {"agree"}
     assert trace["runs"][0]["measured"] == trace["runs"][0]["simulated"]
+    assert (trace["agrees"], trace["runs"][0]["agrees"]) == (True, True)

@@ -53,6 +53,11 @@ class Run:
     foreign_slots: int = 0
 
     @property
+    def compared(self) -> bool:
+        """Whether both kernels ran."""
+        return self.measured is not None
+
+    @property
     def agrees(self) -> bool:
         """Whether nothing differs."""
         differing = any(each.verdict is Verdict.DIFFER for step in self.comparisons for each in step)
@@ -127,6 +132,11 @@ class Outcome:
     program: Program
     setting: Setting
     runs: tuple[Run, ...]
+
+    @property
+    def compared(self) -> bool:
+        """Whether both kernels ran."""
+        return any(run.compared for run in self.runs)
 
     @property
     def agreeing(self) -> int:

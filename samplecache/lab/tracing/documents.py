@@ -18,7 +18,7 @@ SIMULATED: Final = "SIMULATED"
 
 
 def json_document(outcomes: Iterable[Outcome], kernel_release: str, why_simulated: str) -> dict[str, Any]:
-    """Return outcomes as a JSON object."""
+    """Return outcomes as a JSON object; what was not compared neither agrees nor not (null)."""
     return {
         "kernel": kernel_release,
         "why_simulated_only": why_simulated or None,
@@ -29,10 +29,10 @@ def json_document(outcomes: Iterable[Outcome], kernel_release: str, why_simulate
                 "mode": outcome.setting.mode.value,
                 "page_cluster": outcome.setting.page_cluster,
                 "state": outcome.setting.state.value,
-                "agrees": outcome.agrees,
+                "agrees": outcome.agrees if outcome.compared else None,
                 "runs": [
                     {
-                        "agrees": run.agrees,
+                        "agrees": run.agrees if run.compared else None,
                         "foreign_slots": run.foreign_slots,
                         "measured": run.measured and _steps(outcome.program.steps, run.measured),
                         "simulated": _steps(outcome.program.steps, run.simulated),

@@ -48,10 +48,11 @@ def fit(
     read_limit : ReadLimit or None
         The limit that the device is to be under.
     readahead, page_cluster
-        What the kernel reads ahead there.
+        What the kernel reads ahead there. A synchronous device has no say in the former: nothing is read ahead by slot
+        there, whatever other swap the kernel has.
     """
     fault_ns, willneed_ns = measured.cached_fault.median, measured.willneed.median
-    common = {"fault_ns": round(fault_ns), "readahead": readahead, "page_cluster": page_cluster}
+    common = {"fault_ns": round(fault_ns), "page_cluster": page_cluster}
     if measured.synchronous:
         page_ns = max(0.0, measured.cold_read.median - fault_ns)
         device = DeviceProfile(name, source, page_ns=round(page_ns))
@@ -72,6 +73,7 @@ def fit(
         replace(device, name=name, source=source, read_limit=read_limit),
         submit_ns=round(willneed_ns),
         request_ns=round(request_cpu_ns),
+        readahead=readahead,
         **common,  # type: ignore[arg-type]
     )
 

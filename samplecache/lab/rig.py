@@ -191,9 +191,9 @@ class Rig:
         What it had mapped before stays charged to where it came from; limits on reads hold at once.
         """
         homes = home_groups()
-        for group in self.groups:
-            (group / "cgroup.procs").write_text(str(os.getpid()))
         try:
+            for group in self.groups:
+                (group / "cgroup.procs").write_text(str(os.getpid()))
             yield
         finally:
             for home in homes:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
-from samplecache.errors import NotPermittedError, StateError
+from samplecache.errors import NotPermittedError, SamplecacheError, StateError
 from samplecache.kernel import procfs
 
 SUFFIX = ".undo.jsonl"
@@ -150,7 +150,7 @@ def undo(path: Path) -> list[str]:
         if step["undo"] in _SURVIVES_REBOOT or same_boot:
             try:
                 _UNDO[step["undo"]](step | {"owner": header["owner"]})
-            except (OSError, subprocess.SubprocessError) as error:
+            except (OSError, subprocess.SubprocessError, SamplecacheError) as error:
                 problems.append(f"{step['undo']} {step['path']}: {error}")
     if not problems:
         path.unlink()

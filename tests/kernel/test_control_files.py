@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from samplecache.kernel import procfs
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Operation
 from samplecache.kernel.procfs import Disk, SwapArea
+from samplecache.lab.rig import Rig
 from samplecache.lab.rig_cgroup import make_groups
 from samplecache.lab.rig_undo import Journal, undo
 
@@ -111,6 +114,21 @@ def test_whether_the_disk_turns_is_put_back_once_its_swap_is_gone(
     assert (seen, flag.read_text()) == (["0", "0", "0"], "1")
 
 
+def test_a_step_whose_tool_is_missing_does_not_keep_the_others(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = tmp_path / "setting"
+    setting.write_text("changed")
+    journal.record(undo="write", path=str(setting), text="before")
+    journal.record(undo="swapon", path="/a.swap")
+    monkeypatch.setattr(procfs, "swap_areas", lambda: [SwapArea(Path("/a.swap"), "file", 1 << 20, 0)])
+    monkeypatch.setattr(shutil, "which", lambda name, path: None)
+    (problem,) = undo(journal.path)
+    assert problem.startswith("swapon /a.swap: The tool swapoff is missing")
+    assert setting.read_text() == "before"
+    assert journal.path.exists()
+
+
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(procfs, "PROC", tmp_path)
@@ -127,6 +145,24 @@ def test_swap_areas_with_blanks_in_their_path(proc: Path) -> None:
         SwapArea(Path("/dev/zram0"), "partition", 1 << 20, 8 << 10),
         SwapArea(Path("/a b"), "file", 512 << 10, 0),
     ]
+
+
+def test_who_gets_into_only_one_group_of_the_rig_goes_home(proc: Path) -> None:
+    (proc / "self").mkdir()
+    (proc / "self" / "mounts").write_text(f"cgroup2 {proc}/g cgroup2 rw 0 0\n")
+    (proc / "self" / "cgroup").write_text("0::/home\n")
+    home, entered, missing = proc / "g" / "home", proc / "g" / "a", proc / "g" / "b"
+    home.mkdir(parents=True)
+    entered.mkdir()
+
+    class HalfRig(Rig):
+        @property
+        def groups(self) -> list[Path]:
+            return [entered, missing]
+
+    with pytest.raises(FileNotFoundError), HalfRig().joined():
+        pytest.fail("not in the rig")
+    assert (entered / "cgroup.procs").read_text() == (home / "cgroup.procs").read_text() == str(os.getpid())
 
 
 @pytest.mark.parametrize(

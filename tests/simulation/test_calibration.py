@@ -13,7 +13,7 @@ from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.lab.calibration import REGION_PAGES, Calibration, Measured
 from samplecache.lab.fitting import fit
 from samplecache.simulation.device import DeviceProfile, device_profile
-from samplecache.simulation.options import SimulationOptions
+from samplecache.simulation.options import ReadaheadMode, SimulationOptions
 from samplecache.simulation.throttle import ReadLimit
 
 PAGE = 4096
@@ -70,6 +70,19 @@ class TestRecovery:
         found = calibrated(MachineProfile(device_profile(name), fault_ns=1_100, submit_ns=300))
         assert found.device.page_ns == device_profile(name).page_ns
         assert (found.fault_ns, found.submit_ns) == (1_100, 300)
+
+    def test_zram_beside_a_turning_disk_makes_a_machine(self) -> None:
+        figures = measure(MachineProfile(device_profile("zram-lz4")))
+        found = fit(
+            figures,
+            name="zram",
+            source="measured",
+            page_bytes=PAGE,
+            pages=REGION_PAGES,
+            readahead=ReadaheadMode.CLUSTER,
+            page_cluster=4,
+        )
+        assert (options(found).readahead_mode, options(found).page_cluster) == (ReadaheadMode.VMA, 4)
 
     @pytest.mark.parametrize("name", ["ssd-sata", "nvme-p3700", "optane-p4800x"])
     def test_flash_with_its_servers(self, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samplecache.cli.values import parse_size
+from samplecache.cli.values import check_writable, parse_size
 from samplecache.errors import NotPermittedError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def calibrate(
     """
     from samplecache.lab.calibrated import calibrate_as_it_stands, calibrate_in_rig
 
-    _check_writable(output)
+    check_writable(output)
     asked = zram or read_iops is not None or read_bytes_per_s is not None
     if existing or os.geteuid() != 0:
         if asked:
@@ -63,14 +63,6 @@ def calibrate(
     else:
         output.write_text(calibrated.text(), encoding="utf-8")
         typer.echo(f"profile: {output}", err=True)
-
-
-def _check_writable(output: Path | None) -> None:
-    """Raise before minutes are spent measuring."""
-    if output is not None and not os.access(output if output.exists() else output.absolute().parent, os.W_OK):
-        raise NotPermittedError(
-            f"{output} cannot be written", remedy="Name a file in a directory that you may write to"
-        )
 
 
 def _show(calibrated: Calibrated) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from samplecache.cli import lab_thread_2008, lab_trace
-from samplecache.cli.values import JsonFlag, parse_size
+from samplecache.cli.values import JsonFlag, check_writable, parse_size
 from samplecache.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -54,9 +54,10 @@ def _simulate(
     from samplecache.lab.comparison import compare
     from samplecache.strategy.registry import StrategyRegistry
 
+    check_writable(trace)
     options = _machine(kernel, patched, device, memory_bytes=parse_size(memory), seed=seed)
     options = dataclasses.replace(options, log_events=TRACE_EVENTS if trace else 0)
-    results = compare(options, strategies.split(","), StrategyRegistry.discover())
+    results = compare(options, [name.strip() for name in strategies.split(",")], StrategyRegistry.discover())
     rows = [row for row, _ in results]
     if trace is not None:
         trace.write_text("".join(f"# strategy {row.strategy}\n{text}" for row, text in results), encoding="utf-8")
@@ -111,7 +112,7 @@ def _print(options: SimulationOptions, rows: list[Row]) -> None:
         columns,
         [
             (
-                row.strategy,
+                row.strategy if row.bound == row.strategy else f"{row.strategy} → {row.bound}",
                 f"{row.late_blocks} of {row.blocks}",
                 duration(row.longest_stall_ns) if row.late_blocks else "-",
                 f"{row.reader_major_faults} + {row.reader_minor_faults}",
@@ -125,4 +126,6 @@ def _print(options: SimulationOptions, rows: list[Row]) -> None:
         empty="no strategy",
         numbers=columns[1:],
     )
+    if any(row.bound != row.strategy for row in rows):
+        typer.echo("→: the strategy that ran instead")
     typer.echo("readers, workers: their faults, major + minor; prefetched: of the pages announced that were not in RAM")

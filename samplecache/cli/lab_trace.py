@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from samplecache.cli.values import JsonFlag
+from samplecache.cli.values import JsonFlag, check_writable
 from samplecache.errors import NotPermittedError
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def trace(
         raise NotPermittedError(
             f"There is nothing measured to write to {markdown}: {why_simulated}", remedy="Leave --markdown out"
         )
+    check_writable(markdown)
     plan = _plan(programs, modes or [], page_clusters or [], state, all_modes=all_modes)
     outcomes = _run(plan, 1 if why_simulated else repeat, measuring=not why_simulated)
     if as_json:

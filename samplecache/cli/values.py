@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.errors import InvalidFormatError
+from samplecache.errors import InvalidFormatError, NotPermittedError
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _EXPONENTS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -62,6 +64,30 @@ def parse_raw_format(text: str) -> AudioFormat:
         raise typer.BadParameter(
             f"{text!r} is no format. Give RATE:CHANNELS:ENCODING, such as 48000:2:s16, with one of {known}"
         ) from None
+
+
+def check_writable(file: Path | None) -> None:
+    """Raise if `file` cannot be written, before the time is spent that finding out what to write takes.
+
+    Leaves no file where there was none.
+
+    Raises
+    ------
+    NotPermittedError
+    """
+    if file is None:
+        return
+    try:
+        if file.exists():
+            writable = os.access(file, os.W_OK)
+        else:  # only trying tells: permissions do not bind root, and some file systems take no files
+            file.touch(exist_ok=False)
+            file.unlink()
+            writable = True
+    except OSError:
+        writable = False
+    if not writable:
+        raise NotPermittedError(f"{file} cannot be written", remedy="Name a file in a directory that you may write to")
 
 
 def lower_name(member: Enum) -> str:

@@ -74,7 +74,7 @@ def fit(
         submit_ns=round(willneed_ns),
         request_ns=round(request_cpu_ns),
         readahead=readahead,
-        **common,  # type: ignore[arg-type]
+        **common,
     )
 
 

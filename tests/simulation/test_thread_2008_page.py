@@ -19,7 +19,7 @@ from samplecache.lab.thread2008.figures import ANNOUNCED, LATE, PER_ACTION, Resu
 from samplecache.lab.thread2008.page import page, standing
 from samplecache.lab.thread2008.rows import ROWS
 from samplecache.lab.thread2008.suite import DEVICES, investigate
-from samplecache.lab.thread2008.verdicts import Outcome, Verdict, compare, together
+from samplecache.lab.thread2008.verdicts import Outcome, Verdict, compare, on_device, together
 from samplecache.strategy.registry import StrategyRegistry
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -57,6 +57,7 @@ class TestOutcomes:
             ([0, 0, 0, 99, 99], [50, 50, 50, 50, 50], Outcome.TIE),  # two seeds say otherwise
             ([0, 0, 0, 0, 99], [50, 50, 50, 50, 50], Outcome.BETTER),  # one seed does
             ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], Outcome.NOTHING),
+            ([0, 1, 2, 3, 99], [0, 0, 0, 0, 0], Outcome.TIE),  # with one seed there is something to tell
         ],
     )
     def test_needs_a_difference_that_counts_with_all_seeds_but_one_in_five(
@@ -96,6 +97,7 @@ class TestVerdicts:
         ("patch", "verdict", "words"),
         [
             (0, Verdict.RIGHT, "**right** on hdd-7200"),
+            (48, Verdict.TIE, "**a tie** on hdd-7200"),
             (90, Verdict.WRONG, "**not borne out** on hdd-7200"),
         ],
     )
@@ -109,11 +111,14 @@ class TestVerdicts:
             *results({"patch": [0] * 5, "stock": [50] * 5}, "hdd-7200").runs,
             *results({"patch": [50] * 5, "stock": [0] * 5}, "hdd-laptop-2008").runs,
             *results({"patch": [0] * 5, "stock": [0] * 5}, "ssd-sata").runs,
+            *results({"patch": [50] * 5, "stock": [50] * 5}, "nvme-p3700").runs,
         ]
-        found = Results(QUICK, ("hdd-7200", "hdd-laptop-2008", "ssd-sata"), (0,), tuple(runs), (), ())
+        devices = ("hdd-7200", "hdd-laptop-2008", "ssd-sata", "nvme-p3700")
+        found = Results(QUICK, devices, (0,), tuple(runs), (), ())
         assert self.CLAIM.verdict(found) is Verdict.MIXED
         assert standing(self.CLAIM, found) == (
-            "**right on hdd-7200; not borne out on hdd-laptop-2008**; nothing to tell apart on ssd-sata"
+            "**right on hdd-7200; a tie on nvme-p3700; not borne out on hdd-laptop-2008**; "
+            "nothing to tell apart on ssd-sata"
         )
 
     def test_what_shows_nowhere_is_not_decided(self) -> None:
@@ -121,10 +126,18 @@ class TestVerdicts:
         assert self.CLAIM.verdict(found) is Verdict.MOOT
         assert Claim("key", "Someone", "words", "meaning").verdict(found) is Verdict.SILENT
 
-    def test_one_device_against_is_enough_against_all(self) -> None:
-        assert together([True, None]) is Verdict.RIGHT
-        assert together([True, False]) is Verdict.MIXED
-        assert together([False, None]) is Verdict.WRONG
+    def test_on_a_device_a_tie_is_no_more_than_that(self) -> None:
+        assert on_device([None, Outcome.NOTHING]) is Verdict.RIGHT
+        assert on_device([None, Outcome.TIE]) is Verdict.TIE
+        assert on_device([None, Outcome.TIE, Outcome.WORSE]) is Verdict.WRONG
+        assert on_device([Outcome.NOTHING]) is Verdict.MOOT
+
+    def test_devices_that_differ_are_told_apart(self) -> None:
+        assert together([Verdict.RIGHT, Verdict.MOOT]) is Verdict.RIGHT
+        assert together([Verdict.RIGHT, Verdict.WRONG]) is Verdict.MIXED
+        assert together([Verdict.RIGHT, Verdict.TIE]) is Verdict.MIXED
+        assert together([Verdict.TIE, Verdict.MOOT]) is Verdict.TIE
+        assert together([Verdict.WRONG, Verdict.MOOT]) is Verdict.WRONG
 
 
 class TestSuite:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from samplecache.lab.thread2008.figures import Measure, Results
 from samplecache.lab.thread2008.rows import ROWS
-from samplecache.lab.thread2008.verdicts import Comparison, Outcome, Verdict, compare, together
+from samplecache.lab.thread2008.verdicts import Comparison, Outcome, Verdict, compare, on_device, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Claim:
     meaning : str
         What it is taken to predict; no figures.
     tests : tuple of Test
-        What decides it: on a device it holds if all predictions do.
+        What decides it: on a device it is right if all predictions hold, and a tie if ties are all that is against.
     since : str
         What kernels did about it later; no figures.
     decide : Callable or None
@@ -68,19 +69,21 @@ class Claim:
     since: str = ""
     decide: Callable[[Results], Mapping[str, bool | None]] | None = None
 
-    def holds(self, results: Results) -> Mapping[str, bool | None]:
-        """Return on which devices it is borne out; None where no test has anything to tell apart."""
+    def by_device(self, results: Results) -> Mapping[str, Verdict]:
+        """Return what the figures say of it on each device that a test of it ran on."""
         if self.decide is not None:
-            return self.decide(results)
-        found: dict[str, list[bool]] = {}
+            return {device: _DECIDED[borne_out] for device, borne_out in self.decide(results).items()}
+        found: dict[str, list[Outcome | None]] = {}
         for test in self.tests:
             if test.predicted:
                 for one in test.comparisons(results):
-                    outcomes = found.setdefault(one.device, [])
-                    if one.outcome is not Outcome.NOTHING:
-                        outcomes.append(one.outcome in test.predicted)
-        return {device: all(borne_out) if borne_out else None for device, borne_out in found.items()}
+                    against = one.outcome is Outcome.NOTHING or one.outcome not in test.predicted
+                    found.setdefault(one.device, []).append(one.outcome if against else None)
+        return {device: on_device(outcomes) for device, outcomes in found.items()}
 
     def verdict(self, results: Results) -> Verdict:
         """Return what the figures say of it over all devices."""
-        return together(self.holds(results).values())
+        return together(self.by_device(results).values())
+
+
+_DECIDED: Final = {True: Verdict.RIGHT, False: Verdict.WRONG, None: Verdict.MOOT}

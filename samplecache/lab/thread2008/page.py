@@ -100,16 +100,16 @@ def standing(claim: Claim, results: Results) -> str:
     verdict = claim.verdict(results)
     if verdict in (Verdict.SILENT, Verdict.MOOT):
         return f"**{verdict.value}**"
-    holds = claim.holds(results)
-    on = {
-        kind: ", ".join(device for device, borne_out in holds.items() if borne_out is kind)
-        for kind in (True, False, None)
-    }
+    on: dict[Verdict, list[str]] = {}
+    for device, says in claim.by_device(results).items():
+        on.setdefault(says, []).append(device)
+    where = {says: ", ".join(on[says]) for says in Verdict if says in on}
+    moot = where.pop(Verdict.MOOT, "")
     if verdict is Verdict.MIXED:
-        words = f"**right on {on[True]}; not borne out on {on[False]}**"
+        words = f"**{'; '.join(f'{says.value} on {devices}' for says, devices in where.items())}**"
     else:
-        words = f"**{verdict.value}** on {on[True] or on[False]}"
-    return words + (f"; nothing to tell apart on {on[None]}" if on[None] else "")
+        words = f"**{verdict.value}** on {where[verdict]}"
+    return words + (f"; {Verdict.MOOT.value} on {moot}" if moot else "")
 
 
 def _size(share: float) -> str:

@@ -37,8 +37,9 @@ APPARATUS: Final = """
 - **Seeds**: {seeds}. Tables show the median and, in brackets, least and most.
 - **Better or worse** means: medians differ by {change} % of the larger at least, and by more than a floor (5 late
   blocks, 3 of announced sounds, 5 % of sounds, 10 ms until in RAM, 1 ms per action, 5 % of pages used), and all
-  seeds but one in five agree. Everything else is **a tie**; if both are as good as can be, to within the floor,
-  there is **nothing to tell apart**. ✓ marks what a claim predicted.
+  seeds but one in five agree. Everything else is **a tie**; if both are as good as can be with every seed, to
+  within the floor, there is **nothing to tell apart**. ✓ marks what a claim predicted. A claim is a tie where it
+  is not borne out and ties are all that is against it.
 - **Adaptive chunks** double when half of the pages read ahead were used and halve when less than a quarter was; the
   thread gives no rule.
 """

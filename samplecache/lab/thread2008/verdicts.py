@@ -25,11 +25,13 @@ class Outcome(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """What figures say of a claim."""
+    """What figures say of a claim, on a device or over all."""
 
     RIGHT = "right"
-    MIXED = "right on some devices"
+    TIE = "a tie"
+    """It was not borne out, but nothing spoke against it either."""
     WRONG = "not borne out"
+    MIXED = "not the same on all devices"
     MOOT = "nothing to tell apart"
     SILENT = "the model cannot say"
 
@@ -65,9 +67,9 @@ class Comparison:
 def compare(results: Results, device: str, measure: Measure, row: str, other: str) -> Comparison | None:
     """Return how `row` stands to `other`; None if one of them has no run on the device.
 
-    Where both medians are as good as can be, to within the measure's floor, there is nothing to tell apart. One is
-    better if the medians differ by the floor and by a tenth of the larger at least, and all seeds but one in five say
-    so too.
+    Where both rows are as good as can be with every seed, to within the measure's floor, there is nothing to tell
+    apart. One is better if the medians differ by the floor and by a tenth of the larger at least, and all seeds but one
+    in five say so too.
     """
     mine, others = results.of(row, device), results.of(other, device)
     if not mine or not others:
@@ -78,7 +80,7 @@ def compare(results: Results, device: str, measure: Measure, row: str, other: st
     medians = [statistics.median(map(measure.value, runs)) for runs in (mine, others)]
     change = abs(medians[0] - medians[1])
     outcome = Outcome.TIE
-    if all(map(measure.as_good_as_can_be, medians)):
+    if all(measure.as_good_as_can_be(measure.value(one)) for one in (*mine, *others)):
         outcome = Outcome.NOTHING
     elif change >= max(measure.floor, LEAST_CHANGE * max(medians)):
         enough = len(gains) - len(gains) // 5
@@ -90,14 +92,27 @@ def compare(results: Results, device: str, measure: Measure, row: str, other: st
     )
 
 
-def together(holds: Iterable[bool | None]) -> Verdict:
-    """Return the verdict on a claim that holds, or does not, on each of some devices; None is nothing to tell apart."""
-    found = list(holds)
-    decided = [one for one in found if one is not None]
+def on_device(outcomes: Iterable[Outcome | None]) -> Verdict:
+    """Return the verdict on a claim on one device.
+
+    Parameters
+    ----------
+    outcomes : iterable of Outcome or None
+        What each of its comparisons came to; None if that is as it predicted.
+    """
+    told = [one for one in outcomes if one is not Outcome.NOTHING]
+    if not told:
+        return Verdict.MOOT
+    against = {one for one in told if one is not None}
+    if not against:
+        return Verdict.RIGHT
+    return Verdict.TIE if against == {Outcome.TIE} else Verdict.WRONG
+
+
+def together(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict on a claim over devices. Those with nothing to tell apart do not count beside others."""
+    found = set(verdicts)
     if not found:
         return Verdict.SILENT
-    if not decided:
-        return Verdict.MOOT
-    if all(decided):
-        return Verdict.RIGHT
-    return Verdict.MIXED if any(decided) else Verdict.WRONG
+    decided = found - {Verdict.MOOT} or {Verdict.MOOT}
+    return decided.pop() if len(decided) == 1 else Verdict.MIXED

@@ -54,6 +54,11 @@ class Results:
         """Return the runs of a row on a device, by seed; none if its kernel does not know the device."""
         return self._by_row.get((row, device), ())
 
+    @property
+    def foremost(self) -> str:
+        """The device that is shown where only one is: the first that 2.6.24 knows, or the first."""
+        return next((device for device in self.devices if self.of("stock", device)), self.devices[0])
+
     def to_json(self) -> str:
         """Return the document: a line for each run."""
         names = [field.name for field in dataclasses.fields(Figures)]

@@ -21,9 +21,11 @@ AUDIO: Final = "#b5443c"
 DESKTOP: Final = "#2f6f9f"
 USE: Final = "#4f8a4c"
 DPI: Final = 110
-LETTER_WIDTH: Final = 6.2
-LINE_HEIGHT: Final = 12
-"""Of labels in plots, in pixels."""
+DIGIT_WIDTH: Final = 7
+LINE_HEIGHT: Final = 11
+"""Of numbers in plots, in pixels."""
+DOT: Final = 5
+"""Half a dot with what is to be free around it, in pixels. Dots that are nearer to one another share a number."""
 SYMLOG_FROM: Final = 5
 """Late blocks from which their axis is logarithmic."""
 CHUNK_ROWS: Final = (("stock", 8), ("chunks-64k", 16), ("chunks-256k", 64), ("chunks-1m", 256))
@@ -133,20 +135,23 @@ def _read_cost(results: Results) -> Figure:
 
 
 def _chunks(results: Results) -> Figure:
-    """Return three panels over the size of chunks, on the first device."""
-    device = results.devices[0]
+    """Return three panels over the size of chunks, on the foremost device; sizes that did not run are left out."""
+    device = results.foremost
+    sizes = [(row, pages) for row, pages in CHUNK_ROWS if results.of(row, device)]
     figure, panels = _figure(results, f"Chunks in and out, no prefetch, {device}", 3, 11.0, 4.2)
     shown: tuple[tuple[Measure, str], ...] = ((LATE, AUDIO), (PER_ACTION, DESKTOP), (USED, USE))
     for panel, (measure, colour) in zip(panels, shown, strict=True):
-        summaries = [measure.summary(results.of(row, device)) for row, _ in CHUNK_ROWS]
-        places = range(len(CHUNK_ROWS))
+        summaries = [measure.summary(results.of(row, device)) for row, _ in sizes]
+        places = range(len(sizes))
         panel.plot(places, [each.median for each in summaries], color=colour, marker="o", label="chunks of that size")
         for place, each in zip(places, summaries, strict=True):
             panel.errorbar(place, each.median, yerr=_spread(each), color=colour, linewidth=1, capsize=3)
         for row, style in (("adaptive", "--"), ("chunks-1m-tidy", ":")):
-            level = measure.summary(results.of(row, device)).median
-            panel.axhline(level, color=INK, linestyle=style, linewidth=1, label=ROWS[row].label)
-        panel.set_xticks(places, ["32 KiB\n(2.6.24)", *(f"{pages * 4} KiB" for _, pages in CHUNK_ROWS[1:])])
+            if runs := results.of(row, device):
+                level = measure.summary(runs).median
+                panel.axhline(level, color=INK, linestyle=style, linewidth=1, label=ROWS[row].label)
+        names = [f"{pages * 4} KiB" + ("\n(2.6.24)" if row == "stock" else "") for row, pages in sizes]
+        panel.set_xticks(places, names)
         panel.set_title(measure.name, fontsize=9, color=INK)
         panel.set_ylim(bottom=0)
     panels[0].legend(frameon=False, fontsize=7)
@@ -154,47 +159,61 @@ def _chunks(results: Results) -> Figure:
 
 
 def _trade(results: Results) -> Figure:
-    """Return rows as points: late blocks against the desktop's waits, on the first device."""
+    """Return rows as numbered points: late blocks against the desktop's waits, on the foremost device."""
     from matplotlib.ticker import LogLocator, ScalarFormatter
 
-    device = results.devices[0]
-    figure, (panel,) = _figure(results, f"Audio against desktop, {device}", 1, 10.0, 7.0)
-    panel.set_xlabel(f"{PER_ACTION.name} (log)", fontsize=9, color=INK)
-    panel.set_ylabel(f"{LATE.name} (log above {SYMLOG_FROM})", fontsize=9, color=INK)
+    device = results.foremost
+    figure, (panel,) = _figure(results, f"Audio against desktop, {device}", 1, 11.5, 7.0)
+    panel.set_xlabel(f"{PER_ACTION.name} (logarithmic)", fontsize=9, color=INK)
+    panel.set_ylabel(f"{LATE.name} in a run (linear up to {SYMLOG_FROM}, logarithmic above)", fontsize=9, color=INK)
     panel.set_xscale("log")
     panel.set_yscale("symlog", linthresh=SYMLOG_FROM)
     points = []
-    for row in ROWS.values():
+    for number, row in enumerate((row for row in ROWS.values() if results.of(row.key, device)), 1):
         runs = results.of(row.key, device)
-        if not runs:
-            continue
         late, wait = LATE.summary(runs), PER_ACTION.summary(runs)
         colour = DESKTOP if row.today else OLD if row.key == "stock" else AUDIO
         spread: dict[str, Any] = {"xerr": _spread(wait), "yerr": _spread(late)}
         panel.errorbar(wait.median, late.median, color=colour, alpha=0.3, linewidth=0.8, **spread)
-        panel.plot(wait.median, late.median, "o", color=colour, markersize=5)
-        points.append((wait.median, late.median, row.key))
+        panel.plot(wait.median, late.median, "o", color=colour, markersize=5, label=f"{number}  {row.label}")
+        points.append((wait.median, late.median))
     panel.set_ylim(bottom=-0.6)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(ScalarFormatter())
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_minor_formatter("")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8, labelcolor=INK)
     figure.canvas.draw()
-    _label(panel, points)
+    _number(panel, points)
     return figure
 
 
-def _label(panel: Axes, points: list[tuple[float, float, str]]) -> None:
-    """Write each point's name beside it, or as near as no other name stands."""
-    taken: list[tuple[float, float, float]] = []
-    for x, y, name in sorted(points, key=lambda point: (-point[1], point[0])):
-        at_x, at_y = panel.transData.transform((x, y))
-        width, left, low = LETTER_WIDTH * len(name), at_x + 7, at_y + 3
-        while any(
-            abs(low - other) < LINE_HEIGHT and left < end and begin < left + width for begin, end, other in taken
-        ):
-            low += LINE_HEIGHT
-        taken.append((left, left + width, low))
-        offset = ((left - at_x) * 72 / DPI, (low - at_y) * 72 / DPI)
-        arrow = {"arrowstyle": "-", "color": OLD, "linewidth": 0.4} if low > at_y + 4 else None
-        panel.annotate(name, (x, y), offset, textcoords="offset points", fontsize=7, color=INK, arrowprops=arrow)
+def _number(panel: Axes, points: list[tuple[float, float]]) -> None:
+    """Write each point's number, from 1 on, beside it where neither a number nor another point is."""
+    at: dict[tuple[float, float], list[int]] = {}
+    for number, point in enumerate(points, 1):
+        x, y = panel.transData.transform(point)
+        near = next((one for one in at if max(abs(one[0] - x), abs(one[1] - y)) < DOT), (x, y))
+        at.setdefault(near, []).append(number)
+    taken = [(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in at]
+    for (x, y), numbers in at.items():
+        text = ", ".join(map(str, numbers))
+        width = DIGIT_WIDTH * len(text)
+        places = [
+            (left, low, left + width, low + LINE_HEIGHT)
+            for far in (0, LINE_HEIGHT, 2 * LINE_HEIGHT)
+            for low in (y + 2 + far, y - 2 - LINE_HEIGHT - far)
+            for left in (x + DOT, x - DOT - width)
+        ]
+        place = next((one for one in places if not any(_overlap(one, other) for other in taken)), places[0])
+        taken.append(place)
+        offset = ((place[0] - x) * 72 / DPI, (place[1] - y) * 72 / DPI)
+        arrow = {"arrowstyle": "-", "color": OLD, "linewidth": 0.4} if place not in places[:4] else None
+        panel.annotate(
+            text, points[numbers[0] - 1], offset, textcoords="offset points", fontsize=7, color=INK, arrowprops=arrow
+        )
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    """Return whether two boxes, each left, low, right and high, have something in common."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -23,7 +23,7 @@ def _thread_2008(
     output: Annotated[Path, typer.Option(file_okay=False, help="Directory for the page.")] = Path("docs"),
     seeds: Annotated[int, typer.Option(min=1, help="How many runs of each row on each device.")] = 5,
     devices: Annotated[
-        str, typer.Option(help="Names of device profiles, with commas between.")
+        str, typer.Option(help="Names of device profiles, with commas between; repeats count once.")
     ] = "hdd-laptop-2008,hdd-7200,ssd-sata,nvme-p3700,zram-lz4",
     processes: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 for one a core.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Small and short runs, whose figures mean nothing.")] = False,
@@ -46,7 +46,7 @@ def _thread_2008(
     # All that can be wrong is found out before minutes are spent, and before anything is written.
     require_matplotlib()
     results = None if figures is None else Results.from_json(figures.read_text(encoding="utf-8", errors="replace"))
-    names = tuple(devices.split(","))
+    names = tuple(dict.fromkeys(devices.split(",")))
     for name in names:
         device_profile(name)
     directory = output / PAGE

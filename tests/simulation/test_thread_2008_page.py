@@ -216,6 +216,17 @@ class TestCommand:
         assert done.returncode == 0
         assert (tmp_path / "the-2008-thread.md").read_bytes() == PAGE.read_bytes()
 
+    def test_a_device_that_the_old_kernel_does_not_know_is_enough_and_repeats_count_once(self, tmp_path: Path) -> None:
+        arguments = ("--quick", "--seeds", "1", "--devices", "zram-lz4,zram-lz4", "--output", str(tmp_path))
+        done = command(*arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"SIMULATED: {sum(row.today for row in ROWS.values())} runs; ")
+        assert len(list((tmp_path / "the-2008-thread").glob("*.png"))) == 4
+        lines = (tmp_path / "the-2008-thread.md").read_text(encoding="utf-8").splitlines()
+        assert lines[:2] == ["# The 2008 thread, answered", ""]
+        assert lines[2].startswith("**The figures on this page mean nothing**")
+        assert "2.6.24 knows none of these devices: zram-lz4." in lines
+
     def test_without_matplotlib_it_says_what_to_install(self, tmp_path: Path) -> None:
         done = command(
             "--figures", str(RESULTS), "--output", str(tmp_path), prelude="import sys; sys.modules['matplotlib'] = None"

@@ -11,7 +11,7 @@ from samplecache.lab.thread2008.claims import CLAIMS, MODERN, OBSERVATIONS, ONE_
 from samplecache.lab.thread2008.desktop import PROGRAMS
 from samplecache.lab.thread2008.figures import Measure, Results
 from samplecache.lab.thread2008.lone import PAGE_BYTES, READ_PAGES, SOUND_PAGES, read_ns
-from samplecache.lab.thread2008.prose import APPARATUS, CANNOT_SAY, INTRODUCTION
+from samplecache.lab.thread2008.prose import APPARATUS, CANNOT_SAY, INTRODUCTION, NO_FIGURES, TITLE
 from samplecache.lab.thread2008.rows import ROWS
 from samplecache.lab.thread2008.verdicts import LEAST_CHANGE, Comparison, Outcome, Verdict, compare
 
@@ -55,6 +55,8 @@ def page(results: Results, plots: str) -> str:
         change=int(100 * LEAST_CHANGE),
     )
     sections = [
+        TITLE,
+        "" if results.scale.program_share == 1 else NO_FIGURES,
         INTRODUCTION,
         "## In short",
         _summary(results),
@@ -113,7 +115,7 @@ def standing(claim: Claim, results: Results) -> str:
 
 
 def _size(share: float) -> str:
-    return "nothing is scaled down" if share == 1 else f"programs have {share:.3g} of theirs; figures mean nothing"
+    return "nothing is scaled down" if share == 1 else f"programs have {share:.3g} of theirs"
 
 
 def _summary(results: Results) -> str:
@@ -122,8 +124,10 @@ def _summary(results: Results) -> str:
 
 
 def _against_stock(results: Results) -> str:
-    """Return how each row does on the first device, by what is heard and by what the desktop feels."""
-    device = results.devices[0]
+    """Return how each row does on the foremost device, by what is heard and by what the desktop feels."""
+    device = results.foremost
+    if not results.of("stock", device):
+        return f"2.6.24 knows none of these devices: {', '.join(results.devices)}."
     rows = []
     for row in ROWS.values():
         cells = []

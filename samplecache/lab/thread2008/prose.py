@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-INTRODUCTION: Final = """
-# The 2008 thread, answered
+TITLE: Final = "# The 2008 thread, answered"
 
+NO_FIGURES: Final = "**The figures on this page mean nothing**: runs were small and short, to see that all works."
+
+INTRODUCTION: Final = """
 In January 2008 Peter Zijlstra sent a patch that made `MADV_WILLNEED` work for anonymous memory, because Lennart
 Poettering's PulseAudio wanted its samples back from swap before they are played. Andrew Morton, Andi Kleen, Rik van
 Riel and Matt Mackall discussed what should be done instead. Nobody showed a figure. Here are some.

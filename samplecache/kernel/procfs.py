@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import stat
 from collections.abc import Iterator, Sequence
@@ -77,11 +78,13 @@ class Disk:
 def swap_areas() -> list[SwapArea]:
     """Return the swap areas in use."""
     areas = []
-    for line in (PROC / "swaps").read_text().splitlines()[1:]:
+    with (PROC / "swaps").open("rb") as file:
+        lines = file.readlines()[1:]
+    for line in lines:
         path, kind, size_kib, used_kib = line.rsplit(maxsplit=4)[:4]
-        # The kernel escapes blanks in paths as \040.
-        plain = path.strip().encode().decode("unicode_escape")
-        areas.append(SwapArea(Path(plain), kind, int(size_kib) * 1024, int(used_kib) * 1024))
+        # The kernel escapes blanks and backslashes in paths, as \040, and leaves all other bytes as they are.
+        plain = re.sub(rb"\\([0-3][0-7]{2})", lambda escaped: bytes([int(escaped[1], 8)]), path)
+        areas.append(SwapArea(Path(os.fsdecode(plain)), kind.decode(), int(size_kib) * 1024, int(used_kib) * 1024))
     return areas
 
 

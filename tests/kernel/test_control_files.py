@@ -135,15 +135,17 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_swap_areas_with_blanks_in_their_path(proc: Path) -> None:
-    (proc / "swaps").write_text(
-        "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
-        "/dev/zram0                              partition\t1024\t\t8\t\t100\n"
-        "/a\\040b                                 file\t\t512\t\t0\t\t-2\n"
+def test_swap_areas_with_any_bytes_in_their_path(proc: Path) -> None:
+    (proc / "swaps").write_bytes(
+        b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+        b"/dev/zram0                              partition\t1024\t\t8\t\t100\n"
+        b"/a\\040b                                 file\t\t512\t\t0\t\t-2\n"
+        b"/\xc3\xa9\\134\xff                            file\t\t512\t\t0\t\t-3\n"
     )
     assert procfs.swap_areas() == [
         SwapArea(Path("/dev/zram0"), "partition", 1 << 20, 8 << 10),
         SwapArea(Path("/a b"), "file", 512 << 10, 0),
+        SwapArea(Path(os.fsdecode(b"/\xc3\xa9\\\xff")), "file", 512 << 10, 0),
     ]
 
 

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from samplecache.errors import ConfigurationError
 from samplecache.simulation.device import DeviceProfile
 from samplecache.simulation.options import ReadaheadMode, SimulationOptions
-from samplecache.simulation.throttle import TICK_NS, ReadLimit
+from samplecache.simulation.throttle import HZ, ReadLimit
 
 SUFFIX: Final = ".toml"
 """What tells a file from the name of a device."""
@@ -44,7 +44,7 @@ class _Table(BaseModel):
 class _Limit(_Table):
     iops: int | None = None
     bytes_per_s: int | None = None
-    tick_ns: int = TICK_NS
+    hz: int = HZ
 
 
 class _Device(_Table):

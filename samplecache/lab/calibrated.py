@@ -110,7 +110,7 @@ def calibrate_in_rig(
             "A limit on reads from zram has no place in a profile: the simulated one knows none",
             remedy="Leave out the limit, or zram",
         )
-    limit = ReadLimit(read_iops, read_bytes_per_s, timer_tick_ns()) if limited else None
+    limit = ReadLimit(read_iops, read_bytes_per_s, timer_hz()) if limited else None
     with (
         Rig(RigOptions(swap_bytes=SWAP_BYTES, swap_priority=PRIORITY, zram=zram)) as rig,
         rig.joined(),
@@ -146,9 +146,9 @@ def calibrate_as_it_stands(*, repetitions: int = 7, seed: int = 0) -> Calibrated
         return _calibrated(kernel, measured, repetitions, None, None)
 
 
-def timer_tick_ns() -> int:
-    """Return the kernel's timer tick, in nanoseconds."""
-    return round(time.clock_getres(COARSE_CLOCK) * 1e9)
+def timer_hz() -> int:
+    """Return the kernel's timer ticks a second, its CONFIG_HZ."""
+    return round(1 / time.clock_getres(COARSE_CLOCK))
 
 
 @contextlib.contextmanager

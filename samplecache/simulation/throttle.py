@@ -13,8 +13,10 @@ from typing import Final
 from samplecache.clock import NS_PER_S
 from samplecache.errors import ConfigurationError
 
-TICK_NS: Final = 4_000_000
-"""A jiffy at CONFIG_HZ=250, in nanoseconds: the default of the kernel's configuration and of most distributions."""
+HZ: Final = 250
+"""Timer ticks (jiffies) a second: CONFIG_HZ as the kernel's configuration and most distributions have it."""
+HZ_MAX: Final = 10_000
+"""More than any kernel has."""
 SLICES_PER_S: Final = 10
 """``DFL_THROTL_SLICE`` is a tenth of a second."""
 EXACT_TIMER_TICKS: Final = 63
@@ -32,18 +34,18 @@ class ReadLimit:
         Reads a second. Swap submits one for each page, and limits come before merging: each page counts.
     bytes_per_s : int or None
         Bytes a second.
-    tick_ns : int
-        The kernel's timer tick, in nanoseconds.
+    hz : int
+        The kernel's timer ticks a second, CONFIG_HZ: 100, 250, 300 or 1000 on x86.
 
     Raises
     ------
     ConfigurationError
-        Neither limit is given, or one is not positive, or ticks do not divide a tenth of a second.
+        Neither limit is given, or one is not positive, or a tenth of a second is no whole number of ticks.
     """
 
     iops: int | None = None
     bytes_per_s: int | None = None
-    tick_ns: int = TICK_NS
+    hz: int = HZ
 
     def __post_init__(self) -> None:
         limits = [limit for limit in (self.iops, self.bytes_per_s) if limit is not None]
@@ -53,10 +55,10 @@ class ReadLimit:
                 "nothing pass",
                 remedy="Give iops, bytes_per_s or both, each 1 at least",
             )
-        if self.tick_ns < 1 or NS_PER_S // SLICES_PER_S % self.tick_ns:
+        if not 0 < self.hz <= HZ_MAX or self.hz % SLICES_PER_S:
             raise ConfigurationError(
-                f"A timer tick of {self.tick_ns} ns does not divide a tenth of a second",
-                remedy="Give 10000000, 4000000, 2000000 or 1000000 ns: a kernel of 100, 250, 500 or 1000 Hz",
+                f"A kernel of {self.hz} Hz has no whole number of timer ticks in a tenth of a second, or too many",
+                remedy=f"Give its CONFIG_HZ, a multiple of {SLICES_PER_S} up to {HZ_MAX}: 100, 250, 300 or 1000",
             )
 
 
@@ -74,7 +76,7 @@ class Throttle:
     def __init__(self, limit: ReadLimit, page_bytes: int) -> None:
         self._limit = limit
         self._page_bytes = page_bytes
-        self._hz = NS_PER_S // limit.tick_ns
+        self._hz = limit.hz
         self._slice = self._hz // SLICES_PER_S
         self._start = 0
         self._end = -1
@@ -96,7 +98,7 @@ class Throttle:
     def _pass_one(self, now_ns: int) -> int:
         queued = self._last_ns > now_ns  # behind others: looked at when the last of them has passed
         pass_ns = max(now_ns, self._last_ns)
-        tick = pass_ns // self._limit.tick_ns
+        tick = pass_ns * self._hz // NS_PER_S
         if queued or self._start <= tick <= self._end:
             self._extend(tick + self._slice)
         else:
@@ -104,7 +106,7 @@ class Throttle:
         while wait := self._wait(tick):
             self._extend(tick + wait)
             tick = _timer_tick(tick, wait)
-            pass_ns = tick * self._limit.tick_ns
+            pass_ns = -(-tick * NS_PER_S // self._hz)  # rounded up, or it would lie in the tick before
             self._extend(tick + self._slice)
         self._reads += 1
         self._bytes += self._page_bytes

@@ -53,6 +53,16 @@ class TestSlices:
         # 126 ticks: 250 a second by 2 reads a second, and one more. So far away the timer rounds up to eights.
         assert passed(ReadLimit(iops=2), (0, 2)) == [[(128 * 4, 1), (256 * 4, 1)]]
 
+    @pytest.mark.parametrize(
+        ("hz", "after_ns"), [(100, 110_000_000), (250, 104_000_000), (300, 103_333_334), (1000, 104_000_000)]
+    )
+    def test_the_next_slice_begins_with_a_tick_of_the_kernel(self, hz: int, after_ns: int) -> None:
+        # 31 ticks of 300 a second do not end with a nanosecond. 100 ticks of 1000 are so far away that the timer
+        # rounds up to eights.
+        throttle = Throttle(ReadLimit(iops=200, hz=hz), PAGE)
+        assert throttle.admit(0, 30) == [(0, 20), (after_ns, 10)]
+        assert throttle.admit(after_ns, 10) == [(after_ns, 10)]
+
     @pytest.mark.parametrize("limit", [ReadLimit(iops=200), ReadLimit(bytes_per_s=819_200), ReadLimit(iops=1000)])
     def test_over_a_minute_the_rate_is_the_limit(self, limit: ReadLimit) -> None:
         rate = limit.iops or (limit.bytes_per_s or 0) // PAGE
@@ -84,7 +94,10 @@ class TestDevice:
         device = Device(DeviceProfile("virtual", "made up", servers=8, latency_ns=1000, request_ns=100), PAGE)
         assert [device.submit(0, slot=slot, pages=8) for slot in (1, 50, 9)] == [1100, 1200, 1300]
 
-    @pytest.mark.parametrize("wrong", [{}, {"iops": 0}, {"bytes_per_s": -1}, {"iops": 1, "tick_ns": 3_000_000}])
+    @pytest.mark.parametrize(
+        "wrong",
+        [{}, {"iops": 0}, {"bytes_per_s": -1}, *({"iops": 1, "hz": hz} for hz in (-10, 0, 256, 10**10))],
+    )
     def test_impossible_limits_are_refused(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(ConfigurationError):
             ReadLimit(**wrong)

@@ -24,7 +24,7 @@ FULL = MachineProfile(
         latency_ns=130_000,
         bandwidth_bytes_per_s=10**9,
         request_ns=9_000,
-        read_limit=ReadLimit(iops=400, bytes_per_s=2_000_000, tick_ns=1_000_000),
+        read_limit=ReadLimit(iops=400, bytes_per_s=2_000_000, hz=300),
     ),
     fault_ns=1_400,
     submit_ns=900,

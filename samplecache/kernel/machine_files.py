@@ -24,17 +24,24 @@ import dataclasses
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from samplecache.clock import NS_PER_S
 from samplecache.errors import ConfigurationError
 from samplecache.simulation.device import DeviceProfile
 from samplecache.simulation.options import ReadaheadMode, SimulationOptions
-from samplecache.simulation.throttle import HZ, ReadLimit
+from samplecache.simulation.throttle import HZ, HZ_MAX, ReadLimit
 
 SUFFIX: Final = ".toml"
 """What tells a file from the name of a device."""
+
+
+# Far beyond any machine, and so small that no sum of them is out of the simulation's reach.
+_Servers = Annotated[int, Field(le=1 << 16)]
+_Time = Annotated[int, Field(le=60 * NS_PER_S)]
+_Rate = Annotated[int, Field(le=10**15)]
 
 
 class _Table(BaseModel):
@@ -42,33 +49,33 @@ class _Table(BaseModel):
 
 
 class _Limit(_Table):
-    iops: int | None = None
-    bytes_per_s: int | None = None
-    hz: int = HZ
+    iops: _Rate | None = None
+    bytes_per_s: _Rate | None = None
+    hz: int = Field(HZ, le=HZ_MAX)
 
 
 class _Device(_Table):
     name: str
     source: str
-    servers: int = 1
-    latency_ns: int = 0
-    bandwidth_bytes_per_s: int | None = None
-    positioning_ns: int = 0
-    page_ns: int | None = None
-    iops: int | None = None
-    limit_bytes_per_s: int | None = None
-    request_ns: int = 0
+    servers: _Servers = 1
+    latency_ns: _Time = 0
+    bandwidth_bytes_per_s: _Rate | None = None
+    positioning_ns: _Time = 0
+    page_ns: _Time | None = None
+    iops: _Rate | None = None
+    limit_bytes_per_s: _Rate | None = None
+    request_ns: _Time = 0
     read_limit: _Limit | None = None
 
 
 class _Cpu(_Table):
-    fault_ns: int | None = None
-    submit_ns: int | None = None
-    request_ns: int | None = None
+    fault_ns: _Time | None = None
+    submit_ns: _Time | None = None
+    request_ns: _Time | None = None
 
 
 class _Kernel(_Table):
-    page_cluster: int | None = None
+    page_cluster: int | None = Field(None, ge=0, le=31)
     readahead: ReadaheadMode | None = Field(default=None, strict=False)
 
 
@@ -141,8 +148,6 @@ class MachineProfile:
             return _profile(found)
         except OSError as error:
             raise _error(path, error.strerror or str(error), "Name a readable file") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise _error(path, f"is no TOML: {error}", "Have 'samplecache calibrate' write one") from error
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
@@ -151,6 +156,8 @@ class MachineProfile:
             ) from error
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error.message}", remedy=error.remedy, file=path) from error
+        except (ValueError, RecursionError) as error:  # bytes, syntax, too many digits or brackets
+            raise _error(path, f"is no TOML: {error}", "Have 'samplecache calibrate' write one") from error
 
     def text(self, measured: dict[str, str] | None = None) -> str:
         """Return this as the text of a file; `measured` are lines for people, by name."""

@@ -224,20 +224,10 @@ class Rig:
             if used_bytes >= before_bytes:
                 return
 
-    def memory_stat(self) -> dict[str, int]:
-        """Return ``memory.stat`` of the rig's control group; names and units are the kernel's."""
-        lines = (self._memory.directory / "memory.stat").read_text().splitlines()
-        return {name: int(value) for name, value in (line.split() for line in lines)}
-
     @property
     def memory_bytes(self) -> int:
         """What is charged to the rig's memory control group now, in bytes."""
         return self._memory.used_bytes
-
-    @property
-    def guardian_pid(self) -> int:
-        """Process id of the guardian."""
-        return self._guardian.pid
 
     @property
     def disks(self) -> list[Disk]:

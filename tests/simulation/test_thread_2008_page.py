@@ -18,13 +18,14 @@ from samplecache.lab.thread2008.experiment import FULL, QUICK, Figures, run
 from samplecache.lab.thread2008.figures import ANNOUNCED, LATE, PER_ACTION, Results
 from samplecache.lab.thread2008.page import page, standing
 from samplecache.lab.thread2008.rows import ROWS
-from samplecache.lab.thread2008.suite import DEVICES, investigate
+from samplecache.lab.thread2008.suite import investigate
 from samplecache.lab.thread2008.verdicts import Outcome, Verdict, compare, on_device, together
 from samplecache.strategy.registry import StrategyRegistry
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "the-2008-thread.md"
 RESULTS = DOCS / "the-2008-thread" / "results.json"
+DEVICES = ("hdd-laptop-2008", "hdd-7200", "ssd-sata", "nvme-p3700", "zram-lz4")
 ZERO = {field.name: 0 for field in dataclasses.fields(Figures)}
 
 

@@ -177,7 +177,6 @@ UNANNOUNCED: Final = Measure(
 )
 MAJOR: Final = Measure("major faults of the audio threads", lambda one: one.audio_major_faults, 5)
 PREFETCH: Final = Measure("announced until in RAM, ms", lambda one: one.prefetch_ns / 1e6, 10, digits=1)
-WAIT: Final = Measure("desktop waits, s", lambda one: one.wait_ns / 1e9, 0.5, digits=1)
 PER_ACTION: Final = Measure(
     "desktop waits per action, ms", lambda one: one.wait_ns / 1e6 / one.actions if one.actions else 0.0, 1, digits=1
 )

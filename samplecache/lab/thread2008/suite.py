@@ -14,8 +14,6 @@ from samplecache.lab.thread2008.lone import WAYS, Cap, LoneRead, capped, lone_re
 from samplecache.lab.thread2008.rows import ROWS
 from samplecache.strategy.registry import StrategyRegistry
 
-DEVICES: Final = ("hdd-laptop-2008", "hdd-7200", "ssd-sata", "nvme-p3700", "zram-lz4")
-"""The disk that the thread was about, and what came after it."""
 CAP_MIB: Final = (32, 64, 128, 256)
 """Memories of which the patch's cap is looked at."""
 CAP_PAGES: Final = 16384

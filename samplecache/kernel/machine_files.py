@@ -51,7 +51,7 @@ class _Table(BaseModel):
 class _Limit(_Table):
     iops: _Rate | None = None
     bytes_per_s: _Rate | None = None
-    hz: int = Field(HZ, le=HZ_MAX)
+    hz: int = Field(default=HZ, le=HZ_MAX)
 
 
 class _Device(_Table):
@@ -75,7 +75,7 @@ class _Cpu(_Table):
 
 
 class _Kernel(_Table):
-    page_cluster: int | None = Field(None, ge=0, le=31)
+    page_cluster: int | None = Field(default=None, ge=0, le=31)
     readahead: ReadaheadMode | None = Field(default=None, strict=False)
 
 

@@ -1,0 +1,248 @@
+"""What plays against what: the interface that samplecache, sound servers and simple players are heard through.
+
+A contender keeps sounds in its own way and writes PCM into pipes of one page; the card reads them. Everything else, the
+schedule, the limits, the victim, the witness and the counting, is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from samplecache.errors import StateError
+from samplecache.lab.ear.heard import CARD_FORMAT
+from samplecache.lab.rig import Rig
+from samplecache.lab.workload import Cue
+
+__all__ = ["Case", "Contender", "ContenderFailedError", "Cue", "CueReport", "Sound", "Stage", "Threads"]
+
+
+class ContenderFailedError(StateError):
+    """A contender cannot play this case, or has died of it. That is a result, not a fault of the run."""
+
+    reason = "CONTENDER_FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A sound to be kept: a WAV file in the card's format.
+
+    Attributes
+    ----------
+    sample_id : str
+        Its id; letters, digits and hyphens, so that every contender takes it.
+    path : Path
+        16-bit stereo WAV at 48 kHz. No two frames next to each other are silent at its beginning, so that its first
+        period can be heard.
+    frames : int
+        Its length.
+    """
+
+    sample_id: str
+    path: Path
+    frames: int
+
+    @property
+    def pcm_bytes(self) -> int:
+        """What it takes as 16-bit PCM."""
+        return CARD_FORMAT.frames_to_bytes(self.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What every contender is asked to do.
+
+    Attributes
+    ----------
+    name : str
+        For the report.
+    sounds : tuple of Sound
+        What it keeps.
+    cues : tuple of Cue
+        What it plays, by ascending ``at_ns``. ``strategy`` and ``lead_ns`` concern samplecache alone.
+    memory_factor : float or None
+        The memory limit beyond what contender and victim need without samples, as a factor of the bytes that the
+        contender stored; None for no limit.
+    memory_bytes : int or None
+        The same in bytes, alike for all; used if `memory_factor` is None.
+    read_iops, read_bytes_per_s : int or None
+        Limit on reads from the disk under the swap; sounds lie on the same one.
+    cold : bool
+        Whether all is swapped out before it begins.
+    victim_bytes : int
+        Working set of the victim; 0 for none.
+    load_bytes : int
+        What a background load in the same memory writes round and round, beyond its limit's room; 0 for none.
+    """
+
+    name: str
+    sounds: tuple[Sound, ...]
+    cues: tuple[Cue, ...]
+    memory_factor: float | None = None
+    memory_bytes: int | None = None
+    read_iops: int | None = None
+    read_bytes_per_s: int | None = None
+    cold: bool = True
+    victim_bytes: int = 4 << 20
+    load_bytes: int = 0
+
+    def sound(self, cue: Cue) -> Sound:
+        """Return what `cue` plays."""
+        return next(sound for sound in self.sounds if sound.sample_id == cue.sample_id)
+
+    def frames(self, cue: Cue) -> int:
+        """Return how many frames `cue` plays."""
+        return cue.frames or self.sound(cue).frames
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a contender plays.
+
+    Attributes
+    ----------
+    rig : Rig
+        Swap, limits and pressure; processes that hold sounds are started in it.
+    directory : Path
+        For sockets, pipes and logs; short, since a socket's path has 107 bytes, and on any file system.
+    disk_directory : Path
+        For files of sound, on the disk that the rig's limit on reads applies to.
+    """
+
+    rig: Rig
+    directory: Path
+    disk_directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Threads of one process; none stands for all of them."""
+
+    pid: int
+    tids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CueReport:
+    """What a contender itself says of a cue, after the run; see :class:`~samplecache.lab.ear.heard.HeardCue`."""
+
+    major_faults: int
+    minor_faults: int
+    strategy: str = ""
+
+
+class Contender(Protocol):
+    """One way to keep sounds and play them. Used by one thread; ended by :meth:`close` however far it got.
+
+    Calls come in the order of the methods below; those from :meth:`make_cold` on again for each run.
+
+    Attributes
+    ----------
+    name : str
+        For reports and command lines.
+    hears_hints : bool
+        Whether :meth:`hint` does anything.
+    mixes : bool
+        Whether all its cues sound in one stream, :meth:`mix_pipe`, rather than each in a pipe of its own.
+    encoding_bytes : int
+        Bytes of one channel's value as it is stored, for counting pages needed.
+    """
+
+    name: str
+    hears_hints: bool
+    mixes: bool
+    encoding_bytes: int
+
+    @property
+    def version(self) -> str:
+        """What exactly it is: versions of programs and libraries."""
+        ...
+
+    def start(self, stage: Stage) -> None:
+        """Start without any sound; return when it can take some. Blocks.
+
+        Raises
+        ------
+        ContenderFailedError
+            It does not start.
+        NotPermittedError
+            A program is missing; the remedy names the package.
+        """
+        ...
+
+    def prepare(self, sounds: Sequence[Sound]) -> None:
+        """Keep `sounds` as well as those that it has. Blocks.
+
+        Raises
+        ------
+        ContenderFailedError
+            It takes no such sound, or has died.
+        """
+        ...
+
+    def make_cold(self) -> None:
+        """Let go of what the rig's :meth:`~samplecache.lab.rig.Rig.reclaim` does not reach, such as clean file pages.
+
+        The rig is told to reclaim right after it. Whether the run was cold is judged by pages swapped in or read.
+        """
+        ...
+
+    @property
+    def keeps_resident(self) -> bool:
+        """Whether it keeps sounds in RAM whatever the rig does (locked): then no run of it can be cold."""
+        ...
+
+    def mix_pipe(self) -> int | None:
+        """Return the file descriptor, non-blocking, that all its sound comes from; None if each cue has its own."""
+        ...
+
+    def hint(self, cue: Cue) -> None:
+        """Say that `cue` will be played ``cue.hint_ahead_ns`` from now. Never blocks for long."""
+        ...
+
+    def play(self, number: int, cue: Cue) -> int | None:
+        """Ask for `cue`, the schedule's `number`-th, to be played now; return at once.
+
+        Returns
+        -------
+        int or None
+            The file descriptor, non-blocking, of its own pipe, which the card closes; None if it sounds in the mix.
+
+        Raises
+        ------
+        ContenderFailedError
+            It cannot (no loops, no seeks), or has died.
+        """
+        ...
+
+    def playing_threads(self) -> Sequence[Threads]:
+        """Return the threads that read sounds, as far as one can tell them from others."""
+        ...
+
+    def processes(self) -> Sequence[int]:
+        """Return the ids of its processes in the rig: whose memory counts."""
+        ...
+
+    def clients(self) -> Sequence[int]:
+        """Return the ids of processes outside the rig that playing takes: their CPU time counts."""
+        ...
+
+    def finish(self) -> dict[int, CueReport]:
+        """Return what it says of the cues that were played, by number; waits for sessions to end, some seconds at most.
+
+        Raises
+        ------
+        ContenderFailedError
+            It has died.
+        """
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """Return what a reader must know."""
+        ...
+
+    def close(self) -> None:
+        """End its processes and remove its files. May be called again, and after any failure."""
+        ...

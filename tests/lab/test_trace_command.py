@@ -95,10 +95,10 @@ def test_files_that_share_a_name_run_both(tmp_path: Path) -> None:
 
 def test_a_step_that_does_not_end_as_expected_fails(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
-    path.write_text('title = "own"\n[[region]]\nname = "a"\npages = 4\n[[step]]\ndo = "touch"\nerrno = "ENOMEM"\n')
+    path.write_text('title = "own"\n[[region]]\nname = "a"\npages = 4\n[[step]]\ndo = "lock"\nerrno = "ENOMEM"\n')
     code, out, _ = invoke(*SIMULATED, str(path), "--mode", "zram")
     assert code == 1
-    assert "run 1, step 1 (touch) ended with success, expected ENOMEM" in out
+    assert "run 1, step 1 (lock) ended with success, expected ENOMEM" in out
 
 
 def test_a_bad_file_is_one_line(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_bad_file_is_one_line(tmp_path: Path) -> None:
     path.write_text('title = "bad"\n[[region]]\nname = "a"\npages = 4\n[[step]]\ndo = "trouch"\n')
     code, out, err = invoke("lab", "trace", str(path))
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith(f"error: {path}:6: no step does 'trouch'. Choose from ")
+    assert err.startswith(f"error: {path}:6: no step does \"trouch\". Did you mean 'touch'? ")
 
 
 @pytest.mark.parametrize("arguments", [["--all-modes", "--mode", "vma"], ["--all-modes", "--page-cluster", "1"]])
@@ -142,6 +142,17 @@ def test_the_page_has_a_table_for_each_kind_of_swap() -> None:
     ]
     assert lines[cluster + 4] == "| 05-stride-2 | 128/384/1023/895 (1 of 1) |"
     assert lines[-1] == "None."
+
+
+def test_the_page_says_where_published_figures_hold() -> None:
+    outcomes = [
+        outcome("05-stride-2", Setting(Mode.VMA)),
+        *(outcome("05-stride-2", Setting(Mode.CLUSTER, 3, state)) for state in State),
+    ]
+    page = markdown(outcomes, command="samplecache lab trace", kernel_release="6.18", disk="a disk")
+    assert "| 05-stride-2 | 3 | 384/128/769 | holds | 128/384/1023 | holds | 512/0/512/0 |  |  |" in page
+    own = Outcome("own", outcomes[0].program, Setting(Mode.VMA), outcomes[0].runs)
+    assert "published figures" not in markdown([own], command="", kernel_release="", disk="")
 
 
 def test_a_document_tells_measured_from_simulated() -> None:

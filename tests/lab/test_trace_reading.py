@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,11 @@ import pytest
 
 from samplecache.errors import ConfigurationError, NotFoundError
 from samplecache.kernel.port import Span
+from samplecache.lab.tracing.mistakes import KINDS
 from samplecache.lab.tracing.program import Mode, Program, ProgramError, RegionPlan
 from samplecache.lab.tracing.reading import library, load, named, parse, read
-from samplecache.lab.tracing.setting import Setting
-from samplecache.lab.tracing.steps import Content, Evict, Touch, TouchRandom, Unmap, Willneed
+from samplecache.lab.tracing.setting import Setting, swap_bytes_for
+from samplecache.lab.tracing.steps import Content, Evict, Sleep, Touch, TouchRandom, Unmap, Willneed
 
 GOOD = """\
 # A comment, and a text with what looks like a table:
@@ -56,39 +59,104 @@ def test_a_file_becomes_a_program() -> None:
     ("old", "new", "line", "what"),
     [
         # steps
-        ('do = "evict"', 'do = "evoct"', 14, "no step does 'evoct'. Choose from 'write', 'touch', "),
+        (
+            'do = "evict"',
+            'do = "evoct"',
+            14,
+            "no step does \"evoct\". Did you mean 'evict'? Choose from write, ",
+        ),
         ('do = "evict"', "", 13, "the step does not say what it does"),
         ('do = "evict"', 'do = "touch-random"', 13, "a touch-random step needs 'seed'. Add seed"),
-        ('do = "evict"', 'do = "touch-stride"\nstride = 0', 15, "stride: input should be greater than or equal to 1"),
-        ('do = "evict"', 'do = "sleep"\nms = "long"', 15, "ms: input should be a valid integer"),
-        ('do = "evict"', 'do = "write"\ncontent = "untouched"', 15, "content: input should be "),
+        ('do = "evict"', 'do = "touch-stride"\nstride = 0', 15, "stride: 0 is less than 1. Give 1 at least"),
+        ('do = "evict"', 'do = "sleep"\nms = "long"', 15, 'ms: "long" is no whole number'),
+        (
+            'do = "evict"',
+            'do = "write"\ncontent = "untouched"',
+            15,
+            'content: "untouched" is nothing to write. ',
+        ),
+        ('do = "evict"', 'do = "mlock"', 14, "no step does \"mlock\". Did you mean 'lock'? "),
+        ('do = "evict"', 'do = "MADV_WILLNEED"', 14, "Did you mean 'willneed'? "),
+        ('do = "evict"', "do = 3", 14, "no step does 3. Choose from write"),
+        ('do = "evict"', "do = {is = 3}", 14, 'no step does {"is": 3}'),
+        # types: none is taken for another
+        ("pages = 8", "pages = true", 10, "pages: true is no whole number. Give a whole number, without quotes"),
+        ("pages = 8", "pages = 8.0", 10, "pages: 8.0 is no whole number"),
+        ("pages = 8", 'pages = "8"', 10, 'pages: "8" is no whole number'),
+        ("pages = 8", "pages = 2008-05-13", 10, 'pages: "2008-05-13" is no whole number'),
+        ("pages = 8", "pages = nan", 10, "pages: NaN is no whole number"),
+        ('name = "sample"', "name = 3", 9, "name: 3 is no text. Put a text in quotes"),
+        ('do = "evict"', 'do = "evict"\nsettle = 0', 15, "settle: 0 is neither true nor false"),
+        ('do = "evict"', 'do = "evict"\nsettle = "no"', 15, 'settle: "no" is neither true nor false'),
+        ('do = "evict"', 'do = "sleep"\nms = true', 15, "ms: true is no whole number"),
+        ('do = "evict"', 'do = "evict"\nshuffle_seed = 1.0', 15, "shuffle_seed: 1.0 is no whole number"),
+        ('title = "good"', 'title = "good"\nmodes = "vma"', 3, 'modes: "vma" is no array. Put values into brackets'),
+        ('title = "good"', 'title = "good"\npage_clusters = 3', 3, "page_clusters: 3 is no array"),
+        ('title = "good"', 'title = "good"\npage_clusters = [true]', 3, "page_clusters: true is no whole number"),
+        ('"player"', "1", 17, "thread: 1 is no text"),
+        ('"player"', '""', 17, 'thread: "" is empty. Give it a name'),
+        ('"player"', f'"{"x" * 65}"', 17, " is longer than 64 characters"),
         # options that contradict the step
-        ('do = "evict"', 'do = "touch"\nseed = 3', 15, "a touch step has no option 'seed'"),
+        ('do = "evict"', 'do = "touch"\nerrno = "ENOMEM"', 15, "touch ends with no error. Leave the errno out"),
+        ('do = "evict"', 'do = "sleep"\nms = 1\nerrno = "ENOMEM"', 16, "sleep ends with no error"),
+        (
+            'do = "evict"',
+            'do = "touch"\nseed = 3',
+            15,
+            "a touch step has no option 'seed'. Leave it out; touch-random ",
+        ),
         ('do = "evict"', 'do = "sleep"\nms = 1\nspan = [0, 1]', 16, "a sleep step has no option 'span'"),
-        ('do = "evict"', 'do = "evict"\nsettel = false', 15, "a evict step has no option 'settel'"),
+        (
+            'do = "evict"',
+            'do = "evict"\nsettel = false',
+            15,
+            "an evict step has no option 'settel'. Did you mean ",
+        ),
         # spans
         ("  4,", "  9,", 19, "pages [0, 9) reach past region 'sample' of 8 pages. End the span at 8 at the latest"),
-        ("  4,", "", 19, "span: a span is [START, STOP], two whole numbers of pages"),
-        ("  0,", "  5,", 19, "span: pages [5, 4) are not a span"),
-        ("  0,", "  4,", 19, "the span is empty"),
+        ("  4,", "", 19, "span: [0] is no span. Give [START, STOP], two whole numbers of pages, "),
+        ("  0,", "  5,", 19, "span: [5, 4] is no span"),
+        ("  0,", "  4,", 19, "span: [4, 4] is no span"),
+        ("  0,", "  -1,", 19, "span: [-1, 4] is no span"),
+        ("  0,", "  true,", 19, "span: [true, 4] is no span"),
+        ("  0,", "  0.0,", 19, "span: [0.0, 4] is no span"),
+        ("  0,", "  0, 2,", 19, "span: [0, 2, 4] is no span"),
         # what steps name
-        ('"player"', '"player"\nregion = "samples"', 18, "no region is called 'samples'. Choose from sample"),
-        ('"player"', '"player"\nerrno = "EFOO"', 18, "no error is called 'EFOO'"),
+        (
+            '"player"',
+            '"player"\nregion = "samples"',
+            18,
+            "no region is called 'samples'. Did you mean 'sample'? ",
+        ),
+        ('do = "evict"', 'do = "lock"\nerrno = "EFOO"', 15, "no error is called 'EFOO'"),
         ('do = "evict"', 'do = "touch-random"\nseed = 1\ncount = 9', 16, "9 different pages cannot be drawn from 8"),
         ('do = "evict"', 'do = "unmap"\nspan = [2, 3]', 20, "page 2 of region 'sample' is unmapped by then"),
         # regions
-        ("pages = 8", "pages = 0", 10, "pages: input should be greater than or equal to 1"),
+        ("pages = 8", "pages = 0", 10, "pages: 0 is less than 1. Give 1 at least"),
         ("pages = 8", "", 8, "a region needs 'pages'. Add pages"),
         ("pages = 8", "pages = 8\nsize = 9", 11, "a region has no option 'size'"),
-        ('"noise"', '"noises"', 11, "content: input should be 'noise', 'zero' or 'untouched'"),
+        ('"noise"', '"noises"', 11, "content: \"noises\" is unknown. Did you mean 'noise'? Choose from noise, zero"),
         ('"noise"', '"noise"\n[[region]]\nname = "sample"\npages = 1', 13, "two regions are called 'sample'"),
         ('"noise"', '"noise"\n[[region]]\nname = "b"\npages = 1', 16, "the step does not say which region it is about"),
         # the rest
         ('title = "good"', "", 1, "a trace needs 'title'. Add title"),
-        ('title = "good"', 'title = "good"\nmode = "vma"', 3, "a trace has no option 'mode'"),
-        ('title = "good"', 'title = "good"\nmodes = ["tape"]', 3, "modes: input should be 'vma', 'cluster' or 'zram'"),
-        ('title = "good"', 'title = "good"\npage_clusters = [32]', 3, "page_clusters: input should be less than "),
+        ('title = "good"', 'title = "good"\nmode = "vma"', 3, "a trace has no option 'mode'. Did you mean "),
+        (
+            'title = "good"',
+            'title = "good"\nmodes = ["tape"]',
+            3,
+            'modes: "tape" is unknown. Choose from vma, ',
+        ),
+        (
+            'title = "good"',
+            'title = "good"\npage_clusters = [32]',
+            3,
+            "page_clusters: 32 is more than 31. Give 31",
+        ),
+        ('title = "good"', 'title = "good"\nmodes = ["vma", "vma"]', 3, "modes names one twice"),
+        ('title = "good"', 'title = "good"\nmodes = []', 3, "modes: [] is empty. Name one at least"),
         ("[[region]]", "[[regions]]", 8, "no option is called 'regions'. Write [[region]] tables"),
+        ("[[region]]", "[region]", 8, "[region] is one table. Write [[region]], in double brackets"),
         ("pages = 8", "pages = ", 10, "this is not TOML: Invalid value"),
         ("  4,\n]", "  4,", 21, "this is not TOML: "),
         ("[[step]]\nthread", "[[step]\nthread", 16, "this is not TOML: "),
@@ -104,9 +172,37 @@ def test_a_mistake_is_told_with_its_line(old: str, new: str, line: int, what: st
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ('[[step]]\ndo = "touch"\n', 1, "the trace has no region. Write a [[region]] table"),
+        ('[[region]]\nname = "a"\npages = 1\n', 1, "the trace has no step. Write a [[step]] table"),
+        ("region = []\nstep = []\n", 2, "the trace has no region"),
+        ('region = ["a"]\nstep = []\n', 2, "a region is no table. Write its options below [[region]]"),
+        ('[[region]]\nname = "a"\npages = 1\n[step]\ndo = "touch"\n', 5, "[step] is one table. Write [[step]], in "),
+        (
+            '[[region]]\nname = "a"\npages = 1\n' + '[[step]]\ndo = "touch"\n' * 10_001,
+            5,
+            "has more than 10000 entries. Leave some out",
+        ),
+    ],
+)
+def test_tables_that_lack_or_have_another_form_are_told(text: str, line: int, what: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(f'title = "a"\n{text}', "bad.toml")
+    assert caught.value.message.startswith(f"bad.toml:{line}: ")
+    assert what in str(caught.value)
+
+
+def test_a_mark_of_byte_order_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "marked.toml"
+    path.write_text(GOOD, encoding="utf-8-sig")
+    assert read(path) == parse(GOOD, "good.toml")
+
+
 def test_steps_written_inline_are_told_by_their_line_too() -> None:
     text = 'title = "inline"\nregion = [{name = "a", pages = 1}]\nstep = [{do = "evict"}, {do = "trouch"}]\n'
-    with pytest.raises(ConfigurationError, match=r"^inline:3: no step does 'trouch'"):
+    with pytest.raises(ConfigurationError, match=r'^inline:3: no step does "trouch"'):
         parse(text, "inline")
 
 
@@ -123,7 +219,7 @@ def test_steps_written_inline_are_told_by_their_line_too() -> None:
 def test_what_looks_like_a_table_is_not_taken_for_one(about: str) -> None:
     line = 3 + about.count("\n")
     text = f'title = "a"\nabout = {about}\n[[region]]\nname = "a"\npages = 1\n[[step]]\nmodes = [ # ]\n[1]]\ndo = "x"\n'
-    with pytest.raises(ConfigurationError, match=rf"^looks:{line + 6}: no step does 'x'"):
+    with pytest.raises(ConfigurationError, match=rf'^looks:{line + 6}: no step does "x"'):
         parse(text, "looks")
 
 
@@ -137,7 +233,7 @@ def test_a_mistake_is_found_without_reading_the_file_again(monkeypatch: pytest.M
 
     monkeypatch.setattr(tomllib, "loads", counted)
     text = 'title = "long"\n[[region]]\nname = "a"\npages = 1\n' + '[[step]]\ndo = "touch"\n' * 100
-    with pytest.raises(ConfigurationError, match=r"^long:206: no step does 'trouch'"):
+    with pytest.raises(ConfigurationError, match=r'^long:206: no step does "trouch"'):
         parse(text + '[[step]]\ndo = "trouch"\n', "long")
     assert len(read_before) == 1
 
@@ -260,3 +356,27 @@ def test_pages_drawn_depend_on_the_seed_alone() -> None:
     assert len(set(drawn)) == 5
     assert set(drawn) <= set(span)
     assert sorted(TouchRandom(seed=4).order(span)) == list(span)
+
+
+# --- the reference ---
+
+REFERENCE = (Path(__file__).parents[2] / "docs" / "trace-files.md").read_text()
+
+
+def test_the_example_of_the_reference_gives_what_it_says() -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```", REFERENCE, re.MULTILINE | re.DOTALL)
+    program = parse(example, "half.toml")
+    touch = Setting(Mode.VMA).simulate(program, swap_bytes=swap_bytes_for(program))[2]
+    assert f"takes {touch.faults.major} major faults and {touch.faults.minor} minor ones" in REFERENCE
+
+
+def test_the_reference_has_every_step_with_its_options() -> None:
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.*?) \| ", REFERENCE, re.MULTILINE))
+    common = {field.name for field in dataclasses.fields(Sleep)} - {"ms"} | {"span"}
+    for name, kind in KINDS.items():
+        own = {field.name for field in dataclasses.fields(kind)} - common
+        assert set(re.findall(r"`([a-z_]+)`:", rows[name])) == own, name
+    documented = set(re.findall(r"^\| `(?:\[\[)?([a-z_]+)", REFERENCE, re.MULTILINE))
+    assert {"title", "about", "modes", "page_clusters", "region", "step", "pages", "content"} <= documented
+    assert common - {"span"} <= documented
+    assert "`span = [START, STOP]`" in REFERENCE

@@ -11,9 +11,9 @@ from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.errors import UnavailableError
 from samplecache.kernel.port import FaultCounts, Span
 from samplecache.kernel.simulated import SimulatedKernel
+from samplecache.lab.tracing import bench
 from samplecache.lab.tracing.bench import Outcome, Run, simulate
 from samplecache.lab.tracing.comparing import Verdict, compare, surprises
-from samplecache.lab.tracing.documents import Totals
 from samplecache.lab.tracing.program import Mode, Program, RegionPlan
 from samplecache.lab.tracing.reading import library, load
 from samplecache.lab.tracing.running import Observation, Recording, run
@@ -47,7 +47,7 @@ def totals(name: str, setting: Setting) -> str:
     program = load(name)
     simulated = simulate(program, setting, swap_bytes_for(program))
     assert simulated.agrees
-    return str(Totals.of(program.steps, simulated.simulated))
+    return bench.totals(program.steps, simulated.simulated)
 
 
 def kernel(**changes: object) -> SimulatedKernel:

@@ -11,7 +11,7 @@ from samplecache.lab.tracing.reading import parse
 from samplecache.lab.tracing.writing import text
 
 modes = st.lists(st.sampled_from(Mode), min_size=1, unique=True).map(tuple)
-page_clusters = st.lists(st.integers(0, 31), min_size=1, max_size=4).map(tuple)
+page_clusters = st.lists(st.integers(0, 31), min_size=1, max_size=4, unique=True).map(tuple)
 
 
 @given(programs(), st.text(min_size=1), st.text(), modes, page_clusters)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from samplecache.clock import MonotonicClock
 from samplecache.kernel import procfs
 from samplecache.kernel.linux import LinuxKernel
+from samplecache.kernel.port import FaultCounts
 from samplecache.lab.rig import Rig
 from samplecache.lab.tracing.comparing import UNEQUAL, Comparison, Verdict, compare, surprises
 from samplecache.lab.tracing.program import Program, RegionPlan
 from samplecache.lab.tracing.running import Recording, run
 from samplecache.lab.tracing.setting import Setting
-from samplecache.lab.tracing.steps import Evict, Touch
+from samplecache.lab.tracing.steps import AnyStep, Evict, Touch
 
 _REMARKS: Final = {
     Verdict.TIMING: " (a matter of time)",
@@ -112,6 +113,14 @@ def simulate(program: Program, setting: Setting, swap_bytes: int) -> Run:
     return Run(None, simulated, [], list(surprises(program, simulated)))
 
 
+def totals(steps: Sequence[AnyStep], recording: Recording) -> str:
+    """Return the columns of the published figures, major/minor/pswpin/swap_ra, of all steps but evictions together."""
+    own = [seen for step, seen in zip(steps, recording, strict=True) if not isinstance(step, Evict)]
+    faults = sum((seen.faults for seen in own), FaultCounts())
+    reads = (sum(seen.swap.pswpin for seen in own), sum(seen.swap.swap_ra for seen in own))
+    return "/".join(map(str, (faults.major, faults.minor, *reads)))
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """All runs of one program in one setting.
@@ -152,6 +161,11 @@ class Outcome:
     def shown(self) -> Run:
         """The first run that is like most."""
         return next(run for run in self.runs if run.agrees is self.agrees)
+
+    @property
+    def totals(self) -> str:
+        """The totals that were MEASURED in the run shown; empty if nothing was."""
+        return totals(self.program.steps, self.shown.measured) if self.shown.measured is not None else ""
 
     def judged(self, verdicts: Collection[Verdict]) -> Iterator[tuple[int, int, Comparison]]:
         """Yield the figures with one of `verdicts`, of all runs: the run's number, the step's index, the figure."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from samplecache.lab.tracing.bench import Outcome
 from samplecache.lab.tracing.comparing import COLUMNS, Verdict
 from samplecache.lab.tracing.program import Mode
+from samplecache.lab.tracing.published import published_table
 from samplecache.lab.tracing.running import Observation, Recording
 from samplecache.lab.tracing.setting import State
-from samplecache.lab.tracing.steps import AnyStep, Evict
+from samplecache.lab.tracing.steps import AnyStep
 
 MEASURED: Final = "MEASURED"
 SIMULATED: Final = "SIMULATED"
@@ -59,30 +59,6 @@ def figures(observation: Observation) -> dict[str, int | str]:
     return {column.name: column.value(observation) for column in COLUMNS}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Totals:
-    """The columns of the published figures: all steps but evictions, together."""
-
-    major: int
-    minor: int
-    pswpin: int
-    swap_ra: int
-
-    @classmethod
-    def of(cls, steps: Sequence[AnyStep], recording: Recording) -> Totals:
-        """Return what all steps but the evictions did."""
-        own = [seen for step, seen in zip(steps, recording, strict=True) if not isinstance(step, Evict)]
-        return cls(
-            sum(seen.faults.major for seen in own),
-            sum(seen.faults.minor for seen in own),
-            sum(seen.swap.pswpin for seen in own),
-            sum(seen.swap.swap_ra for seen in own),
-        )
-
-    def __str__(self) -> str:
-        return f"{self.major}/{self.minor}/{self.pswpin}/{self.swap_ra}"
-
-
 _REASONS: Final = {
     Verdict.TIMING: "a matter of time: whether a read was over when it was looked at",
     Verdict.OTHERS: "other processes' major faults: the thread's own agree",
@@ -122,7 +98,10 @@ def markdown(outcomes: Sequence[Outcome], *, command: str, kernel_release: str, 
         "Compared after every step, once all I/O was over: major and minor faults of the step's thread; the machine's",
         "pgmajfault, pswpin, pswpout, swap_ra, swap_ra_hit, swpin_zero, swpout_zero; mincore and the pagemap bits of",
         "every page; swap slots; locked bytes; the error number. Ordered steps have to agree exactly, shuffled ones",
-        "within 2 %.",
+        "within 2 %. What is a matter of time is listed apart and does not count: mincore after a step that does not",
+        "settle (`settle = false`, as WILLNEED in trace 9), which is looked at while reads are under way; and whether",
+        "a populate or a lock found a read of its own over when it came to the page, which makes a fault major or",
+        "minor while their sum agrees. How to write traces of your own: [trace-files.md](trace-files.md).",
         "",
         f"**{sum(outcome.agrees for outcome in outcomes)} of {len(outcomes)} outcomes agree** (nothing differs in more "
         f"than half of their runs), {sum(outcome.agreeing for outcome in outcomes)} of {runs} single runs.",
@@ -136,6 +115,7 @@ def markdown(outcomes: Sequence[Outcome], *, command: str, kernel_release: str, 
             if part:
                 lines += ["", f"## {_HEADINGS[mode]}{f', {state.value}' if mode is Mode.CLUSTER else ''}", ""]
                 lines += _table(part)
+    lines += published_table(outcomes)
     lines += ["", "## Every difference that counts against a run", ""]
     lines += [
         f"- {each.name}, {each.setting}: {what}" for each in outcomes for what in each.differences((Verdict.DIFFER,))
@@ -171,6 +151,4 @@ def _set_aside(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _cell(outcome: Outcome) -> str:
-    measured = outcome.shown.measured
-    total = Totals.of(outcome.program.steps, measured) if measured is not None else "-"
-    return f"{total} ({outcome.agreeing} of {len(outcome.runs)})"
+    return f"{outcome.totals or '-'} ({outcome.agreeing} of {len(outcome.runs)})"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictInt
 
 from samplecache.errors import InvalidError
 from samplecache.kernel.port import Span
@@ -21,6 +22,7 @@ MOST_REGIONS: Final = 64
 MOST_THREADS: Final = 64
 MOST_PAGE_CLUSTER: Final = 31
 """``page_cluster_max`` in mm/swap.c."""
+PageCluster = Annotated[StrictInt, Field(ge=0, le=MOST_PAGE_CLUSTER)]
 MOST_RECORDED: Final = 1 << 24
 """Pages times steps: each step records every page, in some 60 bytes, so that this is 1 GiB for each run."""
 
@@ -53,7 +55,7 @@ class RegionPlan:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    pages: Annotated[int, Field(ge=1, le=MOST_PAGES)]
+    pages: Annotated[StrictInt, Field(ge=1, le=MOST_PAGES)]
     content: Content = Content.NOISE
 
 
@@ -72,6 +74,13 @@ class Problem:
     where: tuple[str | int, ...]
     what: str
     remedy: str
+
+
+def suggestion(given: object, names: Iterable[str]) -> str:
+    """Return which of `names` may be meant, as the beginning of a remedy, and which there are."""
+    known = list(names)
+    near = get_close_matches(str(given).lower(), known, 1)
+    return f"{f'Did you mean {near[0]!r}? ' if near else ''}Choose from {', '.join(known)}"
 
 
 class ProgramError(InvalidError):
@@ -122,7 +131,9 @@ class Program:
     regions: Annotated[tuple[RegionPlan, ...], Field(min_length=1, max_length=MOST_REGIONS)]
     steps: Annotated[tuple[AnyStep, ...], Field(min_length=1, max_length=MOST_STEPS)]
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = (Mode.VMA, Mode.CLUSTER)
-    page_clusters: Annotated[tuple[Annotated[int, Field(ge=0, le=MOST_PAGE_CLUSTER)], ...], Field(min_length=1)] = (3,)
+    page_clusters: Annotated[
+        tuple[Annotated[StrictInt, Field(ge=0, le=MOST_PAGE_CLUSTER)], ...], Field(min_length=1)
+    ] = (3,)
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -170,6 +181,9 @@ class Program:
         for index, name in enumerate(names):
             if name in names[:index]:
                 yield Problem(("region", index, "name"), f"Two regions are called {name!r}", "Rename one")
+        for key, values in (("modes", self.modes), ("page_clusters", self.page_clusters)):
+            if len(set(values)) < len(values):
+                yield Problem((key,), f"{key} names one twice", "Name each once")
         holes = {region.name: bytearray(region.pages) for region in self.regions}
         for index, step in enumerate(self.steps):
             yield from self._step_problems(index, step, holes)
@@ -187,15 +201,17 @@ class Program:
                 f"Use at most {MOST_RECORDED // pages} steps, or fewer pages",
             )
 
-    def _step_problems(self, index: int, step: Step, holes: dict[str, bytearray]) -> Iterator[Problem]:
+    def _step_problems(self, index: int, step: AnyStep, holes: dict[str, bytearray]) -> Iterator[Problem]:
         names = ", ".join(region.name for region in self.regions)
+        if step.errno and not step.can_fail:
+            yield Problem(("step", index, "errno"), f"{step.do} ends with no error", "Leave the errno out")
         if step.errno and step.errno not in ERRNO_NAMES:
             yield Problem(("step", index, "errno"), f"No error is called {step.errno!r}", "Name one, such as ENOMEM")
         if not step.region and len(self.regions) > 1:
             yield Problem(("step", index), "The step does not say which region it is about", f"Choose from {names}")
         if step.region and step.region not in holes:
             where = ("step", index, "region")
-            yield Problem(where, f"No region is called {step.region!r}", f"Choose from {names}")
+            yield Problem(where, f"No region is called {step.region!r}", suggestion(step.region, holes))
             return
         region = self.region_of(step)
         span, where = self.span_of(step), ("step", index, "span")

@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, Protocol
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic_core import PydanticCustomError
 
 from samplecache.clock import NS_PER_MS
-from samplecache.errors import InvalidSpanError
 from samplecache.kernel.inspection import InspectedKernel
 from samplecache.kernel.port import Advice, Region, Span
 from samplecache.simulation.chance import shuffled
@@ -86,20 +86,22 @@ class Scene(Protocol):
 
 
 def _to_span(value: Any) -> Any:
-    """Turn the ``[start, stop]`` of a file into a span."""
+    """Turn the ``[START, STOP]`` of a file into a span."""
     if value is None or isinstance(value, Span):
         return value
     if isinstance(value, list) and len(value) == 2 and all(type(end) is int for end in value):
-        try:
-            return Span(*value)
-        except InvalidSpanError as error:
-            raise ValueError(error.message) from None
-    raise ValueError("a span is [START, STOP], two whole numbers of pages")
+        start, stop = value
+        if 0 <= start < stop:
+            return Span(start, stop)
+    raise PydanticCustomError(
+        "span", "is no span", {"remedy": "Give [START, STOP], two whole numbers of pages, 0 <= START < STOP"}
+    )
 
 
-def _to_content(value: Any) -> Any:
-    """Turn the word of a file into a content; what is none is for others to refuse."""
-    return next((content for content in Content if content.value == value), value)
+def _written(content: Content) -> Content:
+    if content is Content.UNTOUCHED:
+        raise PydanticCustomError("content", "is nothing to write", {"remedy": "Write noise or zero"})
+    return content
 
 
 SpanField = Annotated[Span | None, BeforeValidator(_to_span)]
@@ -126,12 +128,14 @@ class Step(abc.ABC):
 
     touches: ClassVar[bool] = False
     """Whether it uses the memory itself: in a hole, that would be a segmentation fault."""
+    can_fail: ClassVar[bool] = False
+    """Whether there is an error number that it can end with."""
     agreement: ClassVar[Agreement] = Agreement.EXACT
 
     region: str = ""
     thread: Annotated[str, Field(min_length=1, max_length=64)] = "main"
     errno: str = ""
-    settle: bool = True
+    settle: StrictBool = True
 
     @property
     def pages(self) -> Span | None:
@@ -163,7 +167,7 @@ class Write(_SpanStep):
     """Store to every page, ascending."""
 
     do: Literal["write"] = "write"
-    content: Annotated[Literal[Content.NOISE, Content.ZERO], BeforeValidator(_to_content)] = Content.NOISE
+    content: Annotated[Content, AfterValidator(_written)] = Content.NOISE
     touches: ClassVar[bool] = True
 
     def perform(self, scene: Scene) -> None:
@@ -219,7 +223,7 @@ class TouchStride(_Touching):
     """Read every `stride`-th page, ascending, from the span's first on."""
 
     do: Literal["touch-stride"] = "touch-stride"
-    stride: Annotated[int, Field(ge=1)]
+    stride: Annotated[StrictInt, Field(ge=1)]
 
     def order(self, span: Span) -> Sequence[int]:
         """See :meth:`_Touching.order`."""
@@ -231,8 +235,8 @@ class TouchRandom(_Touching):
     """Read `count` pages, no page twice, drawn by `seed`; the whole span shuffled if there is no `count`."""
 
     do: Literal["touch-random"] = "touch-random"
-    seed: Annotated[int, Field(ge=0)]
-    count: Annotated[int | None, Field(ge=1)] = None
+    seed: Annotated[StrictInt, Field(ge=0)]
+    count: Annotated[StrictInt | None, Field(ge=1)] = None
     agreement: ClassVar[Agreement] = Agreement.RANDOM
 
     def order(self, span: Span) -> Sequence[int]:
@@ -245,6 +249,7 @@ class Willneed(_SpanStep):
     """``MADV_WILLNEED``."""
 
     do: Literal["willneed"] = "willneed"
+    can_fail: ClassVar[bool] = True
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""
@@ -257,7 +262,8 @@ class Wait(_SpanStep):
     """Wait until every written page is in RAM, as mincore says."""
 
     do: Literal["wait"] = "wait"
-    timeout_ms: Annotated[int, Field(ge=1, le=LONGEST_SLEEP_MS)] = WAIT_TIMEOUT_MS
+    can_fail: ClassVar[bool] = True
+    timeout_ms: Annotated[StrictInt, Field(ge=1, le=LONGEST_SLEEP_MS)] = WAIT_TIMEOUT_MS
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""
@@ -270,6 +276,7 @@ class Populate(_SpanStep):
     """``MADV_POPULATE_READ``."""
 
     do: Literal["populate"] = "populate"
+    can_fail: ClassVar[bool] = True
     agreement: ClassVar[Agreement] = Agreement.WAITS_MAJOR
 
     def perform(self, scene: Scene) -> None:
@@ -283,6 +290,7 @@ class Lock(_SpanStep):
     """``mlock``."""
 
     do: Literal["lock"] = "lock"
+    can_fail: ClassVar[bool] = True
     agreement: ClassVar[Agreement] = Agreement.WAITS_MINOR
 
     def perform(self, scene: Scene) -> None:
@@ -296,6 +304,7 @@ class Unlock(_SpanStep):
     """``munlock``."""
 
     do: Literal["unlock"] = "unlock"
+    can_fail: ClassVar[bool] = True
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""
@@ -308,6 +317,7 @@ class Pageout(_SpanStep):
     """``MADV_PAGEOUT``, once."""
 
     do: Literal["pageout"] = "pageout"
+    can_fail: ClassVar[bool] = True
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""
@@ -323,7 +333,7 @@ class Evict(_SpanStep):
     """
 
     do: Literal["evict"] = "evict"
-    shuffle_seed: Annotated[int | None, Field(ge=0)] = None
+    shuffle_seed: Annotated[StrictInt | None, Field(ge=0)] = None
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""
@@ -348,7 +358,7 @@ class Sleep(Step):
     """Let time pass."""
 
     do: Literal["sleep"] = "sleep"
-    ms: Annotated[int, Field(ge=1, le=LONGEST_SLEEP_MS)]
+    ms: Annotated[StrictInt, Field(ge=1, le=LONGEST_SLEEP_MS)]
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""

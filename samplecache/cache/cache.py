@@ -223,7 +223,8 @@ class SampleCache:
         lease = self.store.lease(sample_id)
         try:
             wanted = lease.content.pages_of(lease.content.check_frames(start_frame, frames), self.kernel.page_bytes)
-            binding = self._bind(lease.sample, strategy)
+            lead_ns = None if deadline_ns is None else max(0, deadline_ns - self.clock.now_ns())
+            binding = self._bind(lease.sample, strategy, lead_ns)
             holder = f"prefetch-{next(self._numbers)}"
             with self._lock:
                 if len(self._prefetches) + len(self._holds) >= self.settings.max_prefetches:
@@ -287,7 +288,7 @@ class SampleCache:
                 loop=options.loop,
             )
             converter = Converter(stored, delivered, options.gain)
-            binding = self._bind(lease.sample, options.strategy)
+            binding = self._bind(lease.sample, options.strategy, options.lead_ns)
             with self._lock:
                 if len(self._sessions) >= self.settings.max_sessions:
                     raise _limit_error("sessions", self.settings.max_sessions)
@@ -396,13 +397,14 @@ class SampleCache:
 
     # --- inside ---
 
-    def _bind(self, sample: Sample, strategy: str) -> Binding:
+    def _bind(self, sample: Sample, strategy: str, lead_ns: int | None) -> Binding:
         view = ChoiceView(
             sample.view(self.kernel.page_bytes),
             self.capabilities,
             self.ledger.budget_bytes - self.ledger.locked_bytes,
             self.meter.figures,
             self.registry.names,
+            lead_ns=lead_ns,
         )
         binding = self.registry.bind(strategy, sample.strategy, self.settings.default_strategy, view)
         if binding.degraded_from:

@@ -18,6 +18,9 @@ from samplecache.errors import OutOfRangeError
 from samplecache.kernel.port import FaultCounts
 from samplecache.strategy.events import UnderrunCause
 
+WAITED_NS: Final = NS_PER_MS
+"""A read with minor faults that took so long has slept in one of them: alone, one takes a microsecond or two."""
+
 BACKLOG_NS: Final = NS_PER_MS
 """A read that begins so much after its block could have been sent is behind: the reads before it share the blame."""
 
@@ -89,11 +92,15 @@ class Late:
 
 @dataclass(slots=True)
 class PlaybackStats:
-    """What happened in a session so far; times in nanoseconds."""
+    """What happened in a session so far; times in nanoseconds.
+
+    A near miss is a block that was in time although reading it waited for a page.
+    """
 
     blocks: int = 0
     frames: int = 0
     late_blocks: int = 0
+    near_misses: int = 0
     longest_stall_ns: int = 0
     longest_read_ns: int = 0
     first_block_ns: int = 0
@@ -158,6 +165,37 @@ class Playback:
         return range(self._next_frame, self._frames.stop)
 
     @property
+    def played(self) -> range:
+        """Frames of this round that have been read."""
+        return range(self._frames.start, max(self._frames.start, self._next_frame))
+
+    @property
+    def lead_ns(self) -> int:
+        """How long before it is due a block may be read, in nanoseconds."""
+        return self._lead_ns or 0
+
+    @property
+    def path(self) -> tuple[tuple[range, int | None], ...]:
+        """What will be read, in order: the rest of this round and, of a loop, the next; each with when it is due.
+
+        That is None if there is no hurry. Asking changes nothing, so another thread than the playing one may: what it
+        is told is at most the block that is being accounted for just then out of date.
+        """
+        frames, start = self._frames, self._next_frame
+        repeats = bool(self.loop and frames)
+        if repeats and start >= frames.stop:
+            start = frames.start
+        rest = range(start, frames.stop)
+        ahead = [(rest, self._due_ns(self._played_frames - self._held_frames) if rest else None)]
+        if repeats:
+            ahead.append((frames, self._due_ns(self._played_frames + len(rest))))
+        return tuple(ahead)
+
+    def _due_ns(self, frames: int) -> int | None:
+        """Return when the block is due that so many frames go before."""
+        return None if self._lead_ns is None else self._start_ns + frames * NS_PER_S // self._rate_hz + self._lead_ns
+
+    @property
     def wrap(self) -> tuple[range, int] | None:
         """Frames that playing begins again with, and when that is at the earliest; None if it will not.
 
@@ -197,12 +235,15 @@ class Playback:
             stats.longest_read_ns = read_ns
         if stats.blocks == 1:
             stats.first_block_ns = reading.ready_ns - self._opened_ns
+        waited = reading.faults.major or (reading.faults.minor and read_ns >= WAITED_NS)
         if block.due_ns is None:
+            stats.near_misses += bool(waited)
             return None
         behind = reading.began_ns - block.send_ns >= BACKLOG_NS
         self._backlog = self._backlog + reading.faults if behind else reading.faults
         late_ns = reading.ready_ns - block.due_ns
         if late_ns <= 0:
+            stats.near_misses += bool(waited)
             return None
         late = Late(block.frames.start, late_ns, self._cause(late_ns, reading), self._backlog)
         stats.late_blocks += 1

@@ -16,11 +16,11 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError, StrategyError
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities, Kernel, Residency, Span, Tier
-from samplecache.strategy.actions import Action, Advise, Lock
+from samplecache.strategy.actions import Action, Advise, Lock, Recheck
 from samplecache.strategy.base import PrefetchStrategy
 from samplecache.strategy.failures import log_failure
 from samplecache.strategy.registry import Binding, StrategyRegistry
-from samplecache.strategy.view import View
+from samplecache.strategy.view import Pressure, Stretch, View
 
 CHUNK_PAGES: Final = 64
 """Pages done at a time: 256 KiB of 4 KiB pages, so that a nearer deadline or a cancellation waits for no more."""
@@ -34,6 +34,9 @@ POLL_DUTY: Final = 20
 GIVE_UP_NS: Final = NS_PER_S
 """A prefetch whose actions are done ends when no page has arrived for so long: reclaim is taking them back."""
 
+RECHECK_LEAST_NS: Final = 10 * NS_PER_MS
+"""A strategy is not asked again sooner after it answered, whatever it wants: so that none can keep the workers busy."""
+
 
 class Moment(enum.Enum):
     """Which method of a strategy is to decide."""
@@ -46,6 +49,17 @@ class Moment(enum.Enum):
         """Return whether the strategy has anything to say at this moment."""
         name = self.name.lower()
         return getattr(type(strategy), name) is not getattr(PrefetchStrategy, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Playhead:
+    """Where a session stands, as its strategy is shown it: see :class:`~samplecache.strategy.view.View`."""
+
+    path: tuple[Stretch, ...]
+    played: Span
+    lead_ns: int
+    near_misses: int = 0
+    underruns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,14 @@ class Order:
         In whose name pages are locked.
     moment : Moment
         Which method decides.
+    playhead : Playhead or None
+        Where the session stands that this is for; None for a prefetch ahead of one.
+    look : Span or None
+        The pages that are looked at before it decides; None for all wanted ones, as far as the strategy's horizon.
+    on_recheck : Callable or None
+        Told when the strategy wants to be asked again, which is not done otherwise.
+    urgency : int
+        What is more urgent goes first, whatever the deadlines.
     """
 
     sample: Sample
@@ -74,6 +96,20 @@ class Order:
     deadline_ns: int | None
     holder: str
     moment: Moment = Moment.PREPARE
+    playhead: Playhead | None = None
+    look: Span | None = None
+    on_recheck: Callable[[Recheck], object] | None = None
+    urgency: int = 0
+
+    def pages_to_look_at(self, page_bytes: int) -> Span:
+        """Return the pages of which the strategy is to be shown where they are."""
+        if self.look is not None:
+            return self.look
+        horizon_ns = self.binding.strategy.horizon_ns
+        if horizon_ns is None:
+            return self.wanted
+        pages = -(-horizon_ns // self.sample.view(page_bytes).page_ns)
+        return Span(self.wanted.start, min(self.wanted.stop, self.wanted.start + pages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +208,10 @@ class Prefetch:
         """Have a worker look what is missing and ask the strategy. Never blocks."""
         self._submit(self._begin, self.order.deadline_ns)
 
+    def run(self) -> Iterator[None]:
+        """Look what is missing and ask the strategy, as a piece of work of the calling worker."""
+        return self._do(self._begin)
+
     def cancel(self) -> None:
         """Stop: no further chunk is begun; it has ended when the one under way is finished. Never blocks."""
         self._end(_State.CANCELLED)
@@ -179,7 +219,7 @@ class Prefetch:
     # --- on worker threads ---
 
     def _submit(self, piece: Work, deadline_ns: int | None) -> None:
-        self._prefetcher.submit(lambda: self._do(piece), deadline_ns)
+        self._prefetcher.submit(lambda: self._do(piece), deadline_ns, self.order.urgency)
 
     def _do(self, piece: Work) -> Iterator[None]:
         """Do a piece of the work unless all is over. While a piece is being done, the end is not reported: whoever
@@ -203,14 +243,19 @@ class Prefetch:
                 self._report()
 
     def _begin(self) -> None:
-        residency = self._prefetcher.kernel.residency(self.order.sample.content.region, self.order.wanted)
+        order, kernel = self.order, self._prefetcher.kernel
+        residency = kernel.residency(order.sample.content.region, order.pages_to_look_at(kernel.page_bytes))
         self._missing = tuple(residency.spans_in(Tier.SWAPPED))
         self._needed = sum(map(len, self._missing))
         try:
-            actions = self._prefetcher.decide(self.order, residency)
+            answer = self._prefetcher.decide(order, residency)
         except StrategyError as error:
             self._fall_short(str(error))
-            actions = ()
+            answer = ()
+        actions = [action for action in answer if not isinstance(action, Recheck)]
+        rechecks = [action for action in answer if isinstance(action, Recheck)]
+        if rechecks and order.on_recheck is not None and self._state is _State.RUNNING:
+            order.on_recheck(rechecks[-1])
         self._actions_left = len(actions)
         for action in actions:
             self._submit_action(action)
@@ -346,12 +391,12 @@ class Prefetcher:
         """
         return Prefetch(self, order, on_end)
 
-    def submit(self, work: Work, deadline_ns: int | None) -> None:
+    def submit(self, work: Work, deadline_ns: int | None, urgency: int = 0) -> None:
         """Have `work` done by a worker; without a deadline, as if it were due now."""
-        self._work.submit(work, self.clock.now_ns() if deadline_ns is None else deadline_ns)
+        self._work.submit(work, self.clock.now_ns() if deadline_ns is None else deadline_ns, urgency)
 
     def decide(self, order: Order, residency: Residency) -> tuple[Action, ...]:
-        """Show the strategy how things are, the wanted pages being where `residency` says; return what it wants done.
+        """Show the strategy how things are, pages being where `residency` says; return what it wants done.
 
         Blocks while another of its methods is running.
 
@@ -360,7 +405,7 @@ class Prefetcher:
         StrategyError
             It failed.
         """
-        strategy = order.binding.strategy
+        strategy, playhead = order.binding.strategy, order.playhead
         with order.binding.deciding:
             view = View(
                 now_ns=self.clock.now_ns(),
@@ -372,6 +417,14 @@ class Prefetcher:
                 lock_budget_bytes=self._ledger.budget_bytes - self._ledger.locked_bytes,
                 page_in=self.meter.figures,
                 capabilities=self._capabilities,
+                path=(Stretch(order.wanted, order.deadline_ns),) if playhead is None else playhead.path,
+                played=Span(order.wanted.start, order.wanted.start) if playhead is None else playhead.played,
+                playing=playhead is not None,
+                lead_ns=0 if playhead is None else playhead.lead_ns,
+                budget_bytes=None,
+                pressure=Pressure.NONE,
+                near_misses=0 if playhead is None else playhead.near_misses,
+                underruns=0 if playhead is None else playhead.underruns,
             )
             return self._registry.decide(strategy, getattr(strategy, order.moment.name.lower()), view)
 

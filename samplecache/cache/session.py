@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -11,13 +11,15 @@ from samplecache.audio.convert import Converter
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.playback import Block, Playback, Reading
-from samplecache.cache.prefetcher import Moment, Order, Prefetch, Prefetcher
+from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Moment, Order, Playhead, Prefetch, Prefetcher
 from samplecache.cache.store import Lease
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import StateError
 from samplecache.kernel.port import Kernel, Span
+from samplecache.strategy.actions import Recheck
 from samplecache.strategy.events import Event, Underrun
 from samplecache.strategy.registry import Binding
+from samplecache.strategy.view import Stretch
 
 WRAP_AHEAD_NS: Final = 2 * NS_PER_S
 """How long before a loop begins again its pages are looked after: some may have gone since they were played."""
@@ -170,7 +172,8 @@ class Session:
         self._publish = floor.publish
         self._on_closed = on_closed
         self._advances = Moment.ADVANCE.overridden_by(binding.strategy)
-        self._page = -1
+        self._rechecks = 0
+        self._told = (0, 0)
         self._wrap_prepared = False
         self._lock = threading.Lock()
         self._closed = False
@@ -236,11 +239,10 @@ class Session:
         )
 
     def delivered(self, read: ReadBlock) -> Underrun | None:
-        """Account for a block that was read, let the strategy know that playing moved on, and return its underrun."""
+        """Account for a block that was read, and return its underrun."""
         late = self.playback.delivered(read.block, read.reading)
-        self._prepare_wrap(read.block)
-        if self._advances:
-            self._advance()
+        if not self._advances:
+            self._prepare_wrap(read.block)
         if late is None:
             return None
         underrun = Underrun(
@@ -271,11 +273,11 @@ class Session:
         OutOfRangeError
             There is no such frame; the session goes on as it was.
         """
-        self.playback.seek(frame, self._clock.now_ns())
+        with self._lock:  # a recheck may be looking where playing stands
+            self.playback.seek(frame, self._clock.now_ns())
+            self._rechecks += 1
         self.converter.reset()
-        for prefetch in self._prefetches:
-            prefetch.cancel()
-        self._prefetches = []
+        self._cancel()
         self._order(Moment.PREPARE)
 
     def close(self) -> None:
@@ -284,21 +286,36 @@ class Session:
             if self._closed:
                 return
             self._closed = True
+            self._rechecks += 1
             self._running += 1
-        for prefetch in self._prefetches:
-            prefetch.cancel()
+        self._cancel()
         self._one_less()
+
+    def _cancel(self) -> None:
+        with self._lock:
+            prefetches, self._prefetches = self._prefetches, []
+        for prefetch in prefetches:
+            prefetch.cancel()
 
     # --- the strategy ---
 
-    def _advance(self) -> None:
-        page = self._pages(self.playback.remaining).start
-        # One at a time: a strategy slower than the playhead is asked again when it has answered.
-        if page != self._page and not any(
-            prefetch.order.moment is Moment.ADVANCE and not prefetch.progress.done for prefetch in self._prefetches
-        ):
-            self._page = page
-            self._order(Moment.ADVANCE)
+    def _recheck(self, recheck: Recheck) -> None:
+        """Have the strategy asked again at a time that it named, unless it names another before."""
+        with self._lock:
+            if self._closed:
+                return
+            self._rechecks += 1
+            number = self._rechecks
+        soonest_ns = self._clock.now_ns() + RECHECK_LEAST_NS
+        at_ns = max(soonest_ns, recheck.deadline_ns or soonest_ns)
+        self._prefetcher.call_at(lambda: self._rechecked(number, recheck.span), at_ns)
+
+    def _rechecked(self, number: int, look: Span) -> Iterator[None]:
+        with self._lock:
+            if number != self._rechecks:
+                return iter(())
+            self._running += 1
+        return self._prefetch(Moment.ADVANCE, look=look).run()
 
     def _prepare_wrap(self, block: Block) -> None:
         """Have the strategy prepare a loop's next round, once each round, some time before it begins."""
@@ -316,6 +333,16 @@ class Session:
             if self._closed:
                 return
             self._running += 1
+        self._prefetch(moment, wanted, deadline_ns).start()
+
+    def _prefetch(
+        self,
+        moment: Moment,
+        wanted: Span | None = None,
+        deadline_ns: int | None = None,
+        look: Span | None = None,
+    ) -> Prefetch:
+        """Return a prefetch that counts as one of those that are running."""
         # Each prefetch has a lease of its own: it may be at work for a while after it was cancelled.
         lease = self._lease.share()
 
@@ -323,25 +350,44 @@ class Session:
             lease.release()
             self._one_less()
 
-        self._prefetches = [prefetch for prefetch in self._prefetches if not prefetch.progress.done]
-        self._prefetches.append(self._begin(moment, on_end, wanted, deadline_ns))
-
-    def _begin(
-        self,
-        moment: Moment,
-        on_end: Callable[[Prefetch], None],
-        wanted: Span | None = None,
-        deadline_ns: int | None = None,
-    ) -> Prefetch:
-        """Begin a prefetch of `wanted` by `deadline_ns`; without them, of what is left to play by when it is due."""
-        if wanted is None:
-            block = self.playback.next_block()
-            deadline_ns = block.due_ns if block else None
-            wanted = self._pages(self.playback.remaining)
-        order = Order(self.sample, wanted, self.binding, deadline_ns, self.session_id, moment)
-        prefetch = self._prefetcher.prefetch(order, on_end)
-        prefetch.start()
+        prefetch = self._prefetcher.prefetch(self._new_order(moment, wanted, deadline_ns, look), on_end)
+        with self._lock:
+            self._prefetches = [other for other in self._prefetches if not other.progress.done]
+            self._prefetches.append(prefetch)
+            over = self._closed
+        if over:  # closing may have missed it
+            prefetch.cancel()
         return prefetch
+
+    def _new_order(
+        self, moment: Moment, wanted: Span | None = None, deadline_ns: int | None = None, look: Span | None = None
+    ) -> Order:
+        """Return an order for `wanted` by `deadline_ns`; without them, for what is left to play by when it is due."""
+        playhead = self._playhead()
+        if wanted is None:
+            wanted, deadline_ns = playhead.path[0]
+        return Order(
+            self.sample,
+            wanted,
+            self.binding,
+            deadline_ns,
+            self.session_id,
+            moment,
+            playhead,
+            look,
+            self._recheck if self._advances else None,
+        )
+
+    def _playhead(self) -> Playhead:
+        playback = self.playback
+        with self._lock:
+            path = tuple(Stretch(self._pages(frames), due_ns) for frames, due_ns in playback.path)
+            begun = self._pages(playback.played).start
+            now = playback.stats.near_misses, playback.stats.late_blocks
+            before, self._told = self._told, now
+        start = path[0].span.start
+        played = Span(min(begun, start), start)
+        return Playhead(path, played, playback.lead_ns, now[0] - before[0], now[1] - before[1])
 
     def _one_less(self) -> None:
         with self._lock:
@@ -349,7 +395,7 @@ class Session:
             last = self._closed and not self._running
         if last:
             # Only now: a lock being taken while the strategy finishes would outlive the session.
-            self._begin(Moment.FINISH, self._finished)
+            self._prefetcher.prefetch(self._new_order(Moment.FINISH), self._finished).start()
 
     def _finished(self, prefetch: Prefetch) -> None:
         try:

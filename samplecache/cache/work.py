@@ -21,8 +21,11 @@ block, goes straight on, while a worker in virtual time waits.
 class Workers(Protocol):
     """Those who do work: threads, or virtual ones."""
 
-    def submit(self, work: Work, deadline_ns: int) -> None:
-        """Have `work` done as soon as nothing with an earlier deadline is waiting. Never blocks."""
+    def submit(self, work: Work, deadline_ns: int, urgency: int = 0) -> None:
+        """Have `work` done as soon as nothing more urgent, or as urgent with an earlier deadline, is waiting.
+
+        Never blocks.
+        """
 
     def call_at(self, work: Work, time_ns: int) -> None:
         """Have `work` done at `time_ns`, ahead of any deadline after that. Never blocks."""
@@ -32,10 +35,13 @@ class Workers(Protocol):
 
 
 class Agenda:
-    """Work that waits, in two heaps: what is ready, by deadline, and what is not yet, by time. Not thread-safe."""
+    """Work that waits, in two heaps: what is ready, by urgency and deadline, and what is not yet, by time.
+
+    Not thread-safe.
+    """
 
     def __init__(self) -> None:
-        self._ready: list[tuple[int, int, Work]] = []
+        self._ready: list[tuple[int, int, int, Work]] = []
         self._later: list[tuple[int, int, Work]] = []
         self._order = itertools.count()
 
@@ -47,9 +53,9 @@ class Agenda:
         """When the first work that is not ready yet will be; None if there is none."""
         return self._later[0][0] if self._later else None
 
-    def submit(self, work: Work, deadline_ns: int) -> None:
-        """Put in work that is ready. Of equal deadlines the first to come is the first to go."""
-        heapq.heappush(self._ready, (deadline_ns, next(self._order), work))
+    def submit(self, work: Work, deadline_ns: int, urgency: int = 0) -> None:
+        """Put in ready work. The greatest urgency goes first, in it the earliest deadline, then the first to come."""
+        heapq.heappush(self._ready, (-urgency, deadline_ns, next(self._order), work))
 
     def call_at(self, work: Work, time_ns: int) -> None:
         """Put in work that will be ready, and due, at `time_ns`."""
@@ -58,8 +64,8 @@ class Agenda:
     def take(self, now_ns: int) -> Work | None:
         """Take out what is to be done first, if anything is ready."""
         while self._later and self._later[0][0] <= now_ns:
-            heapq.heappush(self._ready, heapq.heappop(self._later))
-        return heapq.heappop(self._ready)[2] if self._ready else None
+            heapq.heappush(self._ready, (0, *heapq.heappop(self._later)))
+        return heapq.heappop(self._ready)[-1] if self._ready else None
 
     def clear(self) -> None:
         """Forget everything."""
@@ -93,11 +99,11 @@ class WorkQueue:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, work: Work, deadline_ns: int) -> None:
-        """Have `work` done by a worker as soon as nothing with an earlier deadline is waiting. Never blocks."""
+    def submit(self, work: Work, deadline_ns: int, urgency: int = 0) -> None:
+        """See :meth:`Workers.submit`."""
         with self._changed:
             if not self._closed:
-                self._agenda.submit(work, deadline_ns)
+                self._agenda.submit(work, deadline_ns, urgency)
                 self._changed.notify()
 
     def call_at(self, work: Work, time_ns: int) -> None:

@@ -147,6 +147,22 @@ class SwapCounts:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryState:
+    """How much memory this process may have; None where the kernel does not tell.
+
+    Attributes
+    ----------
+    limit_bytes : int or None
+        What it may have at the most: its memory control group's limit, or all memory of the machine, in bytes.
+    available_bytes : int or None
+        What of that can be had now without anybody's pages being swapped out, in bytes.
+    """
+
+    limit_bytes: int | None = None
+    available_bytes: int | None = None
+
+
 class Advice(enum.Enum):
     """What ``madvise(2)`` can be told of anonymous memory that does not lose it."""
 
@@ -212,6 +228,9 @@ class Capabilities:
         What is under the swap, for people: ``"file /x on vda (rotational)"``, ``"zram0"``, a simulated device's name.
     lock_limit_bytes : int or None
         RLIMIT_MEMLOCK, in bytes; None if it does not bind (unlimited, or CAP_IPC_LOCK).
+    swap_synchronous : bool
+        Whether all swap is on devices that answer on the calling thread (zram): there MADV_WILLNEED returns only when
+        the pages are there.
     """
 
     kernel: str
@@ -220,6 +239,7 @@ class Capabilities:
     swap_bytes: int
     swap_device: str
     lock_limit_bytes: int | None
+    swap_synchronous: bool = False
 
     def permitted(self, operation: Operation) -> bool:
         """Return whether `operation` may be called."""

@@ -168,9 +168,9 @@ class VirtualWorkers:
         for thread in threads:
             self._threads[thread] = scheduler.start(self._run(thread), priority=priority)
 
-    def submit(self, work: Work, deadline_ns: int) -> None:
+    def submit(self, work: Work, deadline_ns: int, urgency: int = 0) -> None:
         """See :meth:`Workers.submit`."""
-        self._agenda.submit(work, deadline_ns)
+        self._agenda.submit(work, deadline_ns, urgency)
         self._wake()
 
     def call_at(self, work: Work, time_ns: int) -> None:

@@ -58,7 +58,18 @@ class Evict(Action):
     """Page the span out, unless another session is playing the sample; pages that anyone has locked stay."""
 
 
-ACTION_TYPES: Final = (Advise, Populate, Touch, Lock, Unlock, Evict)
+@dataclass(frozen=True, slots=True)
+class Recheck(Action):
+    """At ``deadline_ns`` look where the pages of the span are, and ask :meth:`PrefetchStrategy.advance` again.
+
+    The only way to be asked again while playing goes on. The view will cover exactly the span, so the strategy itself
+    bounds what looking costs. A session has one pending at the most: the last one asked for, by whichever method, takes
+    the place of any other, and the end of the session, or of a prefetch without one, drops it. Not sooner than
+    :data:`samplecache.cache.prefetcher.RECHECK_LEAST_NS` after the answer; None is as soon as possible.
+    """
+
+
+ACTION_TYPES: Final = (Advise, Populate, Touch, Lock, Unlock, Evict, Recheck)
 """All that the core can carry out. It looks for these very types, so a subclass of one is no action."""
 
 

@@ -27,18 +27,29 @@ class PrefetchStrategy:
         What the kernel must permit. Where it does not, the session gets `fallback` instead and is told so.
     fallback : str
         Name of the strategy to degrade to, ``"none"`` by default.
+    budgeted : bool
+        Whether what it brings in ahead is charged to the prefetch budget, and bounded by it.
+    horizon_ns : int or None
+        How far from the cursor on :meth:`prepare` is shown where pages are, in nanoseconds of audio; None for all that
+        is wanted. Looking costs time in proportion.
     """
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[Operation]] = frozenset()
     fallback: ClassVar[str] = "none"
+    budgeted: ClassVar[bool] = False
+    horizon_ns: ClassVar[int | None] = None
 
     def prepare(self, view: View) -> Iterable[Action]:
         """Decide what to do for pages that will be wanted: on a prefetch, and when playing starts or seeks."""
         return ()
 
     def advance(self, view: View) -> Iterable[Action]:
-        """Decide what to do now that playing has moved on to another page."""
+        """Decide what to do at the time that a :class:`~samplecache.strategy.actions.Recheck` named, and only then.
+
+        A strategy that overrides this looks after a loop's next round itself: the view's path tells when it begins. For
+        one that does not, :meth:`prepare` is called once before each round.
+        """
         return ()
 
     def finish(self, view: View) -> Iterable[Action]:

@@ -14,7 +14,7 @@ import pluggy
 
 from samplecache.strategy.base import PrefetchStrategy
 from samplecache.strategy.events import Event
-from samplecache.strategy.view import ChoiceView
+from samplecache.strategy.view import Choice, ChoiceView
 
 PROJECT: Final = "samplecache"
 ENTRY_POINT_GROUP: Final = "samplecache.strategies"
@@ -34,8 +34,8 @@ def samplecache_register_strategies() -> Iterable[type[PrefetchStrategy]]:
 
 
 @hookspec(firstresult=True)
-def samplecache_choose_strategy(view: ChoiceView) -> str | None:
-    """Return the name of the strategy for this session, or None to leave the choice to the next plugin.
+def samplecache_choose_strategy(view: ChoiceView) -> Choice | str | None:
+    """Return the strategy for this session, by name or with the reason, or None to leave the choice to the next plugin.
 
     Called when a session opens or a prefetch begins and the request, the sample or the server's default says ``auto``,
     once at most and never otherwise. The first plugin with an answer decides; a name that nobody registered, or an

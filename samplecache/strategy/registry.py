@@ -21,7 +21,7 @@ from samplecache.strategy.actions import Action, is_action
 from samplecache.strategy.base import NoStrategy, PrefetchStrategy
 from samplecache.strategy.events import Event
 from samplecache.strategy.failures import log_failure
-from samplecache.strategy.view import ChoiceView, View
+from samplecache.strategy.view import Choice, ChoiceView, View
 
 AUTO: Final = "auto"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -68,6 +68,8 @@ class Binding:
         The name that was chosen first; empty if that is the one bound.
     notes : tuple of str
         Why it was degraded, or why it is permitted but does nothing here; each with its remedy.
+    why : str
+        Why it was chosen, in the words of the plugin that chose it; empty if that said nothing, or none did.
     deciding : Lock
         Held while a method of the strategy is called: workers are many, and its methods are called one at a time.
     """
@@ -76,6 +78,7 @@ class Binding:
     chosen_by: ChosenBy
     degraded_from: str = ""
     notes: tuple[str, ...] = ()
+    why: str = ""
     deciding: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
 
@@ -146,6 +149,8 @@ class StrategyRegistry:
             return f"{who}.requires is {requires!r}; it must be a frozenset of Operation"
         if not isinstance(strategy.fallback, str):
             return f"{who}.fallback is {strategy.fallback!r}; it must be a strategy's name"
+        if not isinstance(strategy.horizon_ns, int | None) or (strategy.horizon_ns or 1) < 1:
+            return f"{who}.horizon_ns is {strategy.horizon_ns!r}; it must be a positive number of nanoseconds, or None"
         try:
             strategy()
         except Exception as error:
@@ -198,10 +203,10 @@ class StrategyRegistry:
             The request names a strategy that nobody registered.
         """
         self.check(request)
-        name, chosen_by = self._choose(request, sample, server, view)
-        return self._degrade(name, chosen_by, view.capabilities)
+        choice, chosen_by = self._choose(request, sample, server, view)
+        return self._degrade(choice, chosen_by, view.capabilities)
 
-    def _choose(self, request: str, sample: str, server: str, view: ChoiceView) -> tuple[str, ChosenBy]:
+    def _choose(self, request: str, sample: str, server: str, view: ChoiceView) -> tuple[Choice, ChosenBy]:
         asked = False
         for wish, who in ((request, ChosenBy.REQUEST), (sample, ChosenBy.SAMPLE), (server, ChosenBy.SERVER)):
             if wish == AUTO and not asked:
@@ -209,21 +214,23 @@ class StrategyRegistry:
                 if (hooked := self._ask_hook(view)) is not None:
                     return hooked, ChosenBy.HOOK
             elif wish in self._by_name:
-                return wish, who
-        return NoStrategy.name, ChosenBy.NONE
+                return Choice(wish), who
+        return Choice(NoStrategy.name), ChosenBy.NONE
 
-    def _ask_hook(self, view: ChoiceView) -> str | None:
+    def _ask_hook(self, view: ChoiceView) -> Choice | None:
         hook = "samplecache_choose_strategy"
         for implementation in self._implementations(hook):
-            name = self._call_one(implementation, hook, view=view)
-            if isinstance(name, str) and name in self._by_name:
-                return name
-            if name is not None:
-                _log.warning("plugin_chose_unknown_strategy", plugin=implementation.plugin_name, strategy=repr(name))
+            answer = self._call_one(implementation, hook, view=view)
+            choice = Choice(answer) if isinstance(answer, str) else answer
+            if isinstance(choice, Choice) and isinstance(choice.why, str) and choice.name in self.names:
+                return choice
+            if answer is not None:
+                _log.warning("plugin_chose_unknown_strategy", plugin=implementation.plugin_name, strategy=repr(answer))
         return None
 
-    def _degrade(self, name: str, chosen_by: ChosenBy, capabilities: Capabilities) -> Binding:
-        wanted, notes, seen = name, [], {NoStrategy.name}
+    def _degrade(self, choice: Choice, chosen_by: ChosenBy, capabilities: Capabilities) -> Binding:
+        name = wanted = choice.name
+        notes, seen = [], {NoStrategy.name}
         while name not in seen:
             seen.add(name)
             strategy = self._by_name[name].strategy
@@ -243,7 +250,7 @@ class StrategyRegistry:
             log_failure("strategy_failed_to_start", error, strategy=name)
             notes.append(f"{name}: it raised {error!r}. Mend the plugin or choose another strategy.")
             bound = NoStrategy()
-        return Binding(bound, chosen_by, wanted if wanted != bound.name else "", tuple(notes))
+        return Binding(bound, chosen_by, wanted if wanted != bound.name else "", tuple(notes), choice.why)
 
     # --- running ---
 
@@ -270,8 +277,8 @@ class StrategyRegistry:
             if not is_action(action, view.sample.pages):
                 raise StrategyError(
                     f"strategy {strategy.name!r} returned {action!r}: no action inside {view.sample.pages} pages",
-                    remedy="Return Advise, Populate, Touch, Lock, Unlock or Evict with a span inside the sample, and a "
-                    "deadline in whole nanoseconds or None",
+                    remedy="Return Advise, Populate, Touch, Lock, Unlock, Evict or Recheck with a span inside the "
+                    "sample, and a deadline in whole nanoseconds or None",
                     strategy=strategy.name,
                 )
         return actions

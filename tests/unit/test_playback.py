@@ -56,6 +56,40 @@ def test_blocks_may_leave_when_the_ones_before_have_sounded_and_are_due_the_lead
     assert (playing.next_frame, playing.remaining) == (620, range(620, 620))
 
 
+def dues(playing: Playback) -> list[tuple[range, int | None]]:
+    return list(playing.path)
+
+
+def test_the_path_is_the_rest_of_this_round_and_of_a_loop_the_next() -> None:
+    playing = playback(range(250, 620), loop=True)
+    due_ns = START_NS + LEAD_NS
+    assert dues(playing) == [(range(250, 620), due_ns), (range(250, 620), due_ns + 370 * NS_PER_MS)]
+    for _ in range(3):
+        deliver(playing)
+    assert dues(playing) == [
+        (range(550, 620), due_ns + 3 * BLOCK_NS),
+        (range(250, 620), due_ns + 370 * NS_PER_MS),
+    ]
+    deliver(playing)
+    before = playing.next_frame
+    assert dues(playing)[0] == (range(250, 620), due_ns + 370 * NS_PER_MS)
+    assert (playing.next_frame, playing.played) == (before, range(250, 620))
+    playing.loop = False
+    assert dues(playing) == [(range(620, 620), None)]
+
+
+def test_the_path_has_no_hurry_at_unlimited_pace() -> None:
+    assert dues(playback(range(10), None, loop=True)) == [(range(10), None), (range(10), None)]
+
+
+def test_a_block_that_was_in_time_although_it_waited_for_a_page_is_a_near_miss() -> None:
+    playing = playback()
+    for faults, took_ns in ((MAJOR, 0), (MINOR, NS_PER_MS), (MINOR, NS_PER_MS - 1), (NO, NS_PER_MS)):
+        deliver(playing, took_ns=took_ns, faults=faults)
+    deliver(playing, 1, faults=MAJOR)
+    assert (playing.stats.near_misses, playing.stats.late_blocks) == (2, 1)
+
+
 def test_times_do_not_drift_at_rates_that_divide_badly() -> None:
     playing = Playback(44_100, 10**6, range(10**6), 441 * 2 + 1, 0, 0)
     for number in range(1_000):

@@ -10,7 +10,7 @@ from cache_parts import Brings, capabilities, registry_of
 
 from samplecache.errors import StrategyError, UnknownStrategyError
 from samplecache.kernel.port import Operation, Residency, Span
-from samplecache.strategy import Action, Advice, Advise, Evict, Lock, PrefetchStrategy, Touch, hookimpl
+from samplecache.strategy import Action, Advice, Advise, Choice, Evict, Lock, PrefetchStrategy, Touch, hookimpl
 from samplecache.strategy.events import Evicted
 from samplecache.strategy.registry import Binding, ChosenBy, Problem, StrategyRegistry
 from samplecache.strategy.view import ChoiceView, PageInFigures, SampleView, View
@@ -104,12 +104,22 @@ def test_the_hook_is_not_asked_unless_auto_is_reached(wishes: tuple[str, str, st
     assert plugin.asked == []
 
 
-@pytest.mark.parametrize("answer", [None, "", "unknown", "auto", 7, ["a"], ValueError("no idea")])
+NO_ANSWERS = [None, "", "unknown", "auto", 7, ["a"], ValueError("no idea")]
+NO_CHOICES = [Choice("c"), Choice(["a"]), Choice("b", 7)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("answer", [*NO_ANSWERS, *NO_CHOICES])
 def test_what_is_no_name_is_no_answer_and_the_next_plugin_is_asked(answer: object) -> None:
     older, newer = Chooses("a"), Chooses(answer)
     registry = registry_of(A, B, plugins=[older, newer])
     assert chosen(bind(registry, "auto", "b")) == ("a", ChosenBy.HOOK)
     assert (len(newer.asked), len(older.asked)) == (1, 1)
+
+
+def test_a_plugin_may_say_why() -> None:
+    binding = bind(registry_of(A, B, plugins=[Chooses(Choice("b", "It fits."))]), "auto")
+    assert (chosen(binding), binding.why) == (("b", ChosenBy.HOOK), "It fits.")
+    assert bind(registry_of(A, B, plugins=[Chooses("b")]), "auto").why == ""
 
 
 def test_the_plugin_registered_last_is_asked_first_and_its_answer_is_final() -> None:

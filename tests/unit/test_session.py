@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import pytest
 from cache_parts import MONO, PAGE_BYTES, PAGE_FRAMES, GatedKernel, make_cache, passes, pcm, put, put_cold, until
 from session_parts import BLOCK_FRAMES, Follows, answered, closed, heard, opened, play, recording
 
+from samplecache.cache.prefetcher import RECHECK_LEAST_NS
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import OutOfRangeError, StateError
 from samplecache.kernel.port import FaultCounts, Span, Tier
 from samplecache.simulation.device import device_profile
-from samplecache.strategy import Action, Evict, Lock, Touch, View
+from samplecache.strategy import Action, Evict, Lock, Recheck, Stretch, Touch, View
 from samplecache.strategy.events import Underrun, UnderrunCause
 
 # --- frames ---
@@ -212,63 +214,136 @@ def test_a_seek_stops_what_was_being_prepared_for_elsewhere() -> None:
         assert kernel.touched == [(200, 0, 64), (200, 190, 200)]
 
 
-def test_advance_is_asked_at_each_new_page_and_only_of_those_who_have_something_to_say() -> None:
+def test_advance_is_asked_about_the_pages_and_at_the_time_that_it_names() -> None:
+    views: list[View] = []
+
+    def note(moment: str, view: View) -> Iterable[Action]:
+        views.append(view)
+        return [Recheck(Span(len(views), len(views) + 2), view.now_ns + 20 * NS_PER_MS)] if len(views) < 4 else []
+
+    strategy = recording(note, base=Follows)
+    with make_cache(strategy) as cache:
+        put_cold(cache, "pad", 10)
+        session = opened(cache)
+        until(lambda: len(views) == 4)
+        closed(cache, session)
+        assert [moment for moment, _ in strategy.asked] == ["prepare", "advance", "advance", "advance", "finish"]
+        assert [view.residency.span for view in views] == [Span(0, 10), Span(1, 3), Span(2, 4), Span(3, 5), Span(0, 10)]
+        assert views[1].residency.tiers == bytes([Tier.SWAPPED] * 2)
+        times = [view.now_ns for view in views[:4]]
+        assert all(later - earlier >= 20 * NS_PER_MS for earlier, later in pairwise(times))
+
+
+def test_advance_is_not_asked_unless_it_asked_to_be() -> None:
     strategy = recording(base=Follows)
     with make_cache(strategy) as cache:
         put(cache, "pad", pcm(4 * PAGE_BYTES))
         session = opened(cache)
-        pages = []
-        while session.next_block() is not None:
-            play(session, 1)
-            page = session.playback.next_frame // PAGE_FRAMES
-            pages.append(page)
-            # It has answered before playing moves on: so that none is skipped.
-            until(lambda page=page: ("advance", Span(page, 4)) in strategy.asked)  # type: ignore[misc]
-            answered(session)
+        play(session)
+        answered(session)
         closed(cache, session)
-        assert pages == [0, 0, 1, 1, 2, 2, 3, 3, 4]
-        advanced = [wanted for moment, wanted in strategy.asked if moment == "advance"]
-        assert advanced == [Span(page, 4) for page in range(5)]
+        assert [moment for moment, _ in strategy.asked] == ["prepare", "finish"]
 
 
-def test_a_strategy_slower_than_the_playhead_is_not_asked_again_before_it_has_answered() -> None:
-    inside, gate = threading.Event(), threading.Event()
+def test_the_last_recheck_asked_for_takes_the_place_of_any_other() -> None:
+    spans = [Span(0, 1), Span(1, 2), Span(2, 3)]
+    looked_at: list[Span] = []
 
-    def slowly(moment: str, view: View) -> Iterable[Action]:
+    def answer(moment: str, view: View) -> Iterable[Action]:
         if moment == "advance":
-            inside.set()
-            passes(gate)
-        return ()
+            looked_at.append(view.residency.span)
+            return []
+        if len(strategy.asked) == 1:
+            return [Recheck(spans[0], view.now_ns + 30 * NS_PER_MS), Recheck(spans[1], view.now_ns + 30 * NS_PER_MS)]
+        return [Recheck(spans[2], view.now_ns + 60 * NS_PER_MS)] if moment == "prepare" else []
 
-    strategy = recording(slowly, base=Follows)
-    with make_cache(strategy, workers=3) as cache:
-        put(cache, "pad", pcm(20 * PAGE_BYTES))
+    strategy = recording(answer, base=Follows)
+    with make_cache(strategy) as cache:
+        put(cache, "pad", pcm(10 * PAGE_BYTES))
         session = opened(cache)
         until(lambda: strategy.asked)
-        play(session, 1)
-        passes(inside)
-        play(session, 20)
-        assert [moment for moment, _ in strategy.asked] == ["prepare", "advance"]
-        gate.set()
-        answered(session)
-        play(session, 1)
-        until(lambda: len(strategy.asked) == 3)
-        page = session.playback.next_frame // PAGE_FRAMES
-        assert strategy.asked[1:] == [("advance", Span(0, 20)), ("advance", Span(page, 20))]
+        session.seek(PAGE_FRAMES)
+        until(lambda: looked_at)
         closed(cache, session)
+        assert looked_at in ([spans[2]], [spans[1], spans[2]])  # a seek within 30 ms, or not
+
+
+def test_a_strategy_cannot_have_itself_asked_in_a_circle() -> None:
+    times: list[int] = []
+
+    def greedy(moment: str, view: View) -> Iterable[Action]:
+        times.append(view.now_ns)
+        return [Recheck(Span(0, 1), 0)]
+
+    with make_cache(recording(greedy, base=Follows)) as cache:
+        put(cache, "pad", pcm(4 * PAGE_BYTES))
+        session = opened(cache)
+        until(lambda: len(times) >= 4)
+        closed(cache, session)
+        asked = len(times)
+        assert all(later - earlier >= RECHECK_LEAST_NS for earlier, later in pairwise(times[:4]))
+        cache.prefetch("pad", strategy="none").wait(20)
+        assert len(times) == asked
+
+
+def test_the_view_says_where_the_session_stands_and_what_it_will_read() -> None:
+    views: list[View] = []
+
+    def note(moment: str, view: View) -> Iterable[Action]:
+        views.append(view)
+        return ()
+
+    with make_cache(recording(note)) as cache:
+        put(cache, "pad", pcm(10 * PAGE_BYTES))
+        session = opened(cache, start_frame=PAGE_FRAMES, frames=8 * PAGE_FRAMES, lead_ns=NS_PER_S, loop=True)
+        block = session.next_block()
+        assert block is not None
+        assert block.due_ns is not None
+        until(lambda: views)
+        session.playback.loop = False
+        session.seek(4 * PAGE_FRAMES)
+        until(lambda: len(views) == 2)
+        closed(cache, session)
+        first, second, _ = views
+        round_ns = 8 * PAGE_FRAMES * NS_PER_S // MONO.rate_hz
+        assert first.path == (Stretch(Span(1, 9), block.due_ns), Stretch(Span(1, 9), block.due_ns + round_ns))
+        assert (first.playing, first.lead_ns, first.played) == (True, NS_PER_S, Span(1, 1))
+        assert (second.path, second.played) == ((Stretch(Span(4, 9), second.deadline_ns),), Span(1, 4))
+
+
+def test_the_view_counts_near_misses_and_underruns_since_the_strategy_was_asked_last() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def note(moment: str, view: View) -> Iterable[Action]:
+        seen.append((view.near_misses, view.underruns))
+        return ()
+
+    with make_cache(recording(note)) as cache:
+        put_cold(cache, "pad", 40)
+        session = opened(cache)
+        until(lambda: len(seen) == 1)
+        play(session, 5)
+        misses = session.playback.stats.near_misses
+        session.seek(30 * PAGE_FRAMES)
+        until(lambda: len(seen) == 2)
+        session.seek(0)
+        until(lambda: len(seen) == 3)
+        closed(cache, session)
+        assert misses > 0
+        assert seen == [(0, 0), (misses, 0), (0, 0), (0, 0)]
 
 
 def test_a_strategy_may_evict_what_its_own_session_has_played() -> None:
-    strategy = recording(
-        lambda moment, view: [Evict(Span(0, view.wanted.start))] if moment == "advance" else [], base=Follows
-    )
-    with make_cache(strategy) as cache:
+    def answer(moment: str, view: View) -> Iterable[Action]:
+        if moment == "finish":
+            return []
+        return [Evict(Span(0, view.wanted.start)), Recheck(Span(0, 0), view.now_ns)]
+
+    with make_cache(recording(answer, base=Follows)) as cache:
         put(cache, "pad", pcm(4 * PAGE_BYTES))
         session = opened(cache)
-        while session.next_block() is not None:
-            play(session, 1)
-            answered(session)
-        assert cache.residency("pad").count(Tier.SWAPPED) == 4
+        play(session)
+        until(lambda: cache.residency("pad").count(Tier.SWAPPED) == 4)
         closed(cache, session)
 
 
@@ -319,7 +394,7 @@ def failing(moment: str, view: View) -> Iterable[Action]:
 def failing_later(moment: str, view: View) -> Iterable[Action]:
     if moment == "advance":
         raise ZeroDivisionError("oops")
-    return [Lock(view.wanted)]  # even while it finishes
+    return [Lock(view.wanted), Recheck(view.wanted)]  # even while it finishes
 
 
 @pytest.mark.parametrize("answer", [failing, failing_later])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from cache_parts import passes, until
 
-from samplecache.cache.work import WorkQueue
+from samplecache.cache.work import Agenda, WorkQueue
 from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 
 CLOCK = MonotonicClock()
@@ -181,3 +181,20 @@ def test_closing_waits_for_what_has_begun_and_forgets_the_rest(done: list[str]) 
     queue.call_at(note(done, "too late"), 0)
     queue.close()
     assert done == ["begun"]
+
+
+def test_what_is_more_urgent_goes_first_whatever_the_deadlines() -> None:
+    agenda = Agenda()
+    done: list[str] = []
+
+    def work(name: str) -> Callable[[], None]:
+        return lambda: done.append(name)
+
+    agenda.submit(work("shed"), 1, urgency=-1)
+    agenda.submit(work("far"), 9)
+    agenda.call_at(work("timed"), 7)
+    agenda.submit(work("near"), 5)
+    agenda.submit(work("first"), 10, urgency=1)
+    while (piece := agenda.take(8)) is not None:
+        piece()
+    assert done == ["first", "near", "timed", "far", "shed"]

@@ -10,24 +10,16 @@ program shows, ``modes`` and ``page_clusters`` where it shows it. The reference 
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Final
 
-from samplecache.errors import ConfigurationError, NotFoundError
-from samplecache.lab.toml_lines import Lines, complaint
+from samplecache.errors import NotFoundError
+from samplecache.lab.toml_file import SUFFIX, TomlFile, begun_small
 from samplecache.lab.tracing import mistakes
 from samplecache.lab.tracing.program import Program, ProgramError
-
-MOST_BYTES: Final = 1 << 20
-SUFFIX: Final = ".toml"
-
-_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
 def library() -> list[str]:
@@ -84,20 +76,7 @@ def _is_path(name: str) -> bool:
 
 def read(path: Path) -> Program:
     """Return the program in the file at `path`; see :func:`named`."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise ConfigurationError(f"{path} is longer than {MOST_BYTES} bytes", remedy="Name a trace file")
-        text = data.decode().removeprefix("\N{BYTE ORDER MARK}")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise complaint(str(path), line, "this is not UTF-8", "Save the file as UTF-8") from None
-    except OSError as error:
-        raise NotFoundError(
-            f"{path} cannot be read: {error.strerror}", remedy=f"Name a trace file, or one of {', '.join(library())}"
-        ) from None
-    return parse(text, str(path))
+    return _program(TomlFile.read(path, "trace", library()))
 
 
 def parse(text: str, name: str) -> Program:
@@ -115,33 +94,17 @@ def parse(text: str, name: str) -> Program:
     ConfigurationError
         It is none.
     """
+    return _program(TomlFile(text, name))
+
+
+def _program(file: TomlFile) -> Program:
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = _LINE.search(str(error))
-        line = int(found[1]) if found and found[1] else max(1, len(text.splitlines()))
-        what = _LINE.sub("", str(error))
-        raise complaint(name, line, f"this is not TOML: {what}", "Mend what stands there or just before") from None
-    except RecursionError:
-        raise _unreadable(name, "it is nested too deeply", "Nest fewer arrays and tables") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise _unreadable(name, _begun_small(str(error)), "Shorten the number") from None
-    lines = Lines(text, name)
-    try:
-        program = mistakes.checked(document)
+        program = mistakes.checked(file.document)
         program.check_size()
     except ProgramError as error:
         problem = error.problem
-        raise lines.complaint(problem.where, _begun_small(problem.what), problem.remedy) from None
+        raise file.complaint(problem.where, begun_small(problem.what), problem.remedy) from None
     return program
-
-
-def _unreadable(name: str, why: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}: this cannot be read as TOML: {why}", remedy=remedy, file=name)
-
-
-def _begun_small(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:]
 
 
 def _folder() -> Traversable:

@@ -56,6 +56,8 @@ class Load:
         How fast it writes, if memory is there in time.
     start_ns, stop_ns : int
         When it does, in nanoseconds from the beginning.
+    idle : bool
+        Whether it also does from the start of the warm-up on, whatever `start_ns` says.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class Load:
     rate_bytes_per_s: int
     start_ns: int
     stop_ns: int
+    idle: bool = False
 
     def __post_init__(self) -> None:
         if min(self.length_bytes, self.rate_bytes_per_s) < 1 or not 0 <= self.start_ns <= self.stop_ns:
@@ -79,7 +82,7 @@ class Load:
         """Write to memory, chunk by chunk, at a steady rate."""
         kernel, clock = stage.kernel, stage.clock
         stop_ns = stage.began_ns + self.stop_ns
-        yield stage.began_ns + self.start_ns
+        yield clock.now_ns() if self.idle else stage.began_ns + self.start_ns
         region = kernel.map(self.length_bytes)
         model = kernel.model(region)
         for chunk in itertools.cycle(list(region.span.chunks(CHUNK_PAGES))):

@@ -9,6 +9,7 @@ says.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -33,6 +34,7 @@ from samplecache.strategy.registry import StrategyRegistry
 _READER: Final = 0
 _WORKER: Final = 1
 _LOAD: Final = 2
+_WATCH: Final = 3
 """Priorities: who reads audio goes first where several want to go on at the same time."""
 
 
@@ -176,6 +178,9 @@ class VirtualCache:
         workers = VirtualWorkers(self.scheduler, self.kernel, self._workers, _WORKER)
         self.cache = SampleCache(self.kernel, settings, registry, self.kernel.service_clock, workers=workers)
         self.cache.events.listen(self._note)
+        self._readers: list[int] = []
+        self._watching: list[Callable[[int], Steps]] = []
+        self._playing = len(workload.cues)
         self._performances: dict[int, Performance] = {}
         self._by_session: dict[str, Performance] = {}
         self._prefetches: list[PrefetchDone] = []
@@ -184,6 +189,22 @@ class VirtualCache:
         self._swap_before = SwapCounts()
         self._began_ns = 0
         self._ended_ns = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the last session has ended."""
+        return not self._playing
+
+    def reader_faults(self) -> FaultCounts:
+        """Return the faults that readers have taken so far."""
+        return sum(map(self._faults, self._readers), FaultCounts())
+
+    def when_cold(self, run: Callable[[int], Steps]) -> None:
+        """Have `run` go on as a virtual thread once all samples are cold; it is told when that was, on the run's clock.
+
+        To be called before :meth:`run`. Where several threads want to go on at the same time, it does after all others.
+        """
+        self._watching.append(run)
 
     def run(self) -> Outcome:
         """Upload all samples, make them cold, and play. Takes no longer than the computation.
@@ -273,18 +294,27 @@ class VirtualCache:
         self._swap_before = self.kernel.swap_counts()
         for number, cue in enumerate(self._workload.cues):
             thread = self._new_thread(f"reader of {cue.sample_id}, cue {number}")
+            self._readers.append(thread)
             self.scheduler.start(self._perform(number, cue, thread), priority=_READER)
+        for run in self._watching:
+            self.scheduler.start(run(self._began_ns), priority=_WATCH)
 
     def _perform(self, number: int, cue: Cue, thread: int) -> Steps:
         """Be a client, and the service's thread that reads for it."""
         at_ns = self._began_ns + cue.at_ns
         if cue.hint_ahead_ns is not None:
             yield max(self._began_ns, at_ns - cue.hint_ahead_ns)
-            self.cache.prefetch(cue.sample_id, 0, cue.frames, cue.strategy, deadline_ns=at_ns)
+            self.cache.prefetch(cue.sample_id, cue.start_frame, cue.frames, cue.strategy, deadline_ns=at_ns)
             self._tell(f"announced {cue.sample_id} at {at_ns}")
         yield at_ns
         options = PlayOptions(
-            cue.sample_id, frames=cue.frames, strategy=cue.strategy, lead_ns=cue.lead_ns, block_ns=cue.block_ns
+            cue.sample_id,
+            cue.start_frame,
+            cue.frames,
+            cue.strategy,
+            loop=cue.loop,
+            lead_ns=cue.lead_ns,
+            block_ns=cue.block_ns,
         )
         session = self.cache.open_session(options)
         performance = Performance(cue, session.session_id, session.strategy, session.playback.stats)
@@ -292,6 +322,7 @@ class VirtualCache:
         self._tell(f"opened {session.session_id} {cue.sample_id} {session.strategy}")
         yield from self._play(session, performance, thread)
         session.close()
+        self._playing -= 1
         self._ended_ns = self.clock.now_ns()
         self._tell(f"closed {session.session_id} after {session.playback.stats.frames} frames")
 
@@ -301,9 +332,18 @@ class VirtualCache:
         touch, page_bytes, now_ns = self.kernel.machine.touch, self.kernel.page_bytes, self.clock.now_ns
         faults_of = self.kernel.machine.thread_faults
         before, draw, costs, on_block = faults_of(thread), self.kernel.draw, self._costs, self._on_block
+        cue, seeks = performance.cue, deque(performance.cue.seeks)
+        opened_ns = now_ns()
+        stop_ns = None if cue.plays_ns is None else opened_ns + cue.plays_ns
         if open_ns := draw(costs.open_ns):
             yield now_ns() + open_ns
         while (block := session.next_block()) is not None:
+            if stop_ns is not None and block.send_ns >= stop_ns:
+                break
+            if seeks and block.send_ns >= opened_ns + seeks[0].after_ns:
+                yield max(now_ns(), opened_ns + seeks[0].after_ns)
+                session.seek(seeks.popleft().frame)
+                continue
             if block.send_ns > now_ns():
                 yield block.send_ns
             handover_ns = draw(costs.handover_ns)

@@ -49,6 +49,22 @@ class VirtualSample:
 
 
 @dataclass(frozen=True, slots=True)
+class Seek:
+    """A jump of a session.
+
+    Attributes
+    ----------
+    after_ns : int
+        When, in nanoseconds from the time when its cue is struck.
+    frame : int
+        Where to.
+    """
+
+    after_ns: int
+    frame: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cue:
     """A sample that is announced, and then struck and played.
 
@@ -68,6 +84,14 @@ class Cue:
         Length of a block.
     frames : int
         How many frames are played; 0 for all.
+    start_frame : int
+        Where it begins.
+    loop : bool
+        Whether it begins again at its end. Then `plays_ns` says when it ends.
+    plays_ns : int or None
+        How much is played at the most, in nanoseconds of audio; None for all.
+    seeks : tuple of Seek
+        Where it jumps to, by time.
     """
 
     sample_id: str
@@ -77,6 +101,23 @@ class Cue:
     lead_ns: int | None = LEAD_NS
     block_ns: int = BLOCK_NS
     frames: int = 0
+    start_frame: int = 0
+    loop: bool = False
+    plays_ns: int | None = None
+    seeks: tuple[Seek, ...] = ()
+
+    def length_ns(self, sample: VirtualSample) -> int:
+        """Return how much of `sample` it plays, in nanoseconds of audio, if none is late."""
+        rate_hz, at_ns, frame = sample.format.rate_hz, 0, self.start_frame
+        if self.loop and self.plays_ns is not None:
+            return self.plays_ns
+        stop_frame = min(sample.frames, self.start_frame + self.frames) if self.frames else sample.frames
+        for seek in self.seeks:
+            if at_ns + (stop_frame - frame) * NS_PER_S // rate_hz <= seek.after_ns:
+                break  # it has ended by then
+            at_ns, frame, stop_frame = seek.after_ns, seek.frame, sample.frames
+        length_ns = at_ns + (stop_frame - frame) * NS_PER_S // rate_hz
+        return length_ns if self.plays_ns is None else min(length_ns, self.plays_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +160,8 @@ class Workload:
                 raise InvalidError(f"a cue plays {cue.sample_id!r}, which is no sample", remedy="Add it to the samples")
             if cue.at_ns < 0 or (cue.hint_ahead_ns or 0) < 0:
                 raise InvalidError(f"a cue has a negative time: {cue}", remedy="Give 0 or more nanoseconds")
+            if cue.loop and cue.plays_ns is None:
+                raise InvalidError(f"a loop never ends: {cue}", remedy="Say how long it plays")
         if any(sample.frames < 1 for sample in self.samples):
             raise InvalidError("a sample has no frames", remedy="Give it one frame at least")
         if not self.warm_up_ns and any(sample.locked for sample in self.samples):

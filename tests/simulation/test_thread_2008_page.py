@@ -233,7 +233,7 @@ class TestCommand:
             "--figures", str(RESULTS), "--output", str(tmp_path), prelude="import sys; sys.modules['matplotlib'] = None"
         )
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-        assert "Install samplecache[demo]" in done.stderr
+        assert "Install samplecache[lab]" in done.stderr
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("text", ["no figures", "[]", '{"runs": []}'])

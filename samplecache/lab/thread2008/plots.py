@@ -44,7 +44,7 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ConfigurationError(
-            "The plots need matplotlib, which is not installed", remedy="Install samplecache[demo]"
+            "The plots need matplotlib, which is not installed", remedy="Install samplecache[lab]"
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import Final, Self
 from samplecache.audio.convert import Converter
 from samplecache.audio.decode import DecodeLimits, Decoder
 from samplecache.audio.format import AudioFormat
+from samplecache.cache.accounts import Account, Announced
 from samplecache.cache.events import EventBus
 from samplecache.cache.figures import PageInMeter, Totals
 from samplecache.cache.holds import Holds
@@ -155,6 +156,7 @@ class SampleCache:
         self._sessions: set[Session] = set()
         self._prefetches: set[Prefetch] = set()
         self._holds = Holds(self.ledger, self._call_later)
+        self._announced = Announced(self._call_later)
 
     # --- uploads ---
 
@@ -229,12 +231,15 @@ class SampleCache:
             with self._lock:
                 if len(self._prefetches) + len(self._holds) >= self.settings.max_prefetches:
                     raise _limit_error("prefetches", self.settings.max_prefetches)
-                order = Order(lease.sample, wanted, binding, deadline_ns, holder)
+                account = Account(binding.strategy.name, lease.content.region.pages, on_closed=self.totals.end_account)
+                order = Order(lease.sample, wanted, binding, deadline_ns, holder, account)
                 prefetch = self._prefetcher.prefetch(order, lambda ended: self._prefetch_ended(ended, lease, hold_ns))
                 self._prefetches.add(prefetch)
         except BaseException:
             lease.release()
             raise
+        self.totals.begin_account(account)
+        self._announced.begin(lease.content, account)
         prefetch.start()
         return prefetch
 
@@ -246,6 +251,7 @@ class SampleCache:
         keep_ns = hold_ns if not prefetch.cancelled and prefetch.pages_locked else 0
         with self._lock:
             self._prefetches.discard(prefetch)
+        self._announced.end(lease.content, order.account, 0 if prefetch.cancelled else hold_ns)
         self._holds.keep(order, lease, keep_ns)
         self.totals.add_prefetch(order.binding.strategy.name, progress.pages_needed, progress.pages_in)
         self.events.publish(
@@ -293,19 +299,31 @@ class SampleCache:
                 if len(self._sessions) >= self.settings.max_sessions:
                     raise _limit_error("sessions", self.settings.max_sessions)
                 session_id = f"session-{next(self._numbers)}"
-                session = Session(session_id, lease, binding, playback, converter, self._floor, self._session_closed)
+                account = Account(
+                    binding.strategy.name,
+                    lease.content.region.pages,
+                    playback.stats.prefetched,
+                    self.totals.end_account,
+                )
+                session = Session(
+                    session_id, lease, binding, playback, converter, account, self._floor, self._session_closed
+                )
                 self._sessions.add(session)
         except BaseException:
             lease.release()
             raise
         self._holds.begin_playing(lease.content, session_id)
-        self.totals.begin_session(session_id, binding.strategy.name, playback.stats)
+        self.totals.begin_account(account)
+        self._announced.begin_playing(lease.content, account)
+        page_frames = self.kernel.page_bytes / stored.frame_bytes
+        self.totals.begin_session(session_id, binding.strategy.name, playback.stats, page_frames)
         session.start()
         return session
 
     def _session_closed(self, session: Session) -> None:
         with self._lock:
             self._sessions.discard(session)
+        self._announced.end_playing(session.sample.content, session.account)
         self.totals.end_session(session.session_id)
         self._holds.end_playing(session.sample.content, session.session_id)
 

@@ -7,6 +7,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 
+from samplecache.cache.accounts import Account, PageOutcomes
 from samplecache.cache.playback import PlaybackStats
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import FaultCounts
@@ -47,7 +48,12 @@ class PageInMeter:
 
 @dataclass(slots=True)
 class StrategyTotals:
-    """What sessions and prefetches under one strategy have come to; times in nanoseconds."""
+    """What sessions and prefetches under one strategy have come to; times in nanoseconds.
+
+    `prefetched` is what became of pages that this strategy brought in ahead, whoever played them; `played_pages` are
+    the pages that sessions under it have read, each once a round, so that ``prefetched.asked / played_pages`` is
+    swap-ins a page.
+    """
 
     sessions: int = 0
     blocks: int = 0
@@ -58,9 +64,12 @@ class StrategyTotals:
     prefetches: int = 0
     pages_needed: int = 0
     pages_brought_in: int = 0
+    prefetched: PageOutcomes = field(default_factory=PageOutcomes)
+    played_pages: int = 0
 
-    def add(self, stats: PlaybackStats) -> None:
-        """Take in what has happened in a session."""
+    def add(self, stats: PlaybackStats, page_frames: float) -> None:
+        """Take in what has happened in a session, `page_frames` of whose sample fill a page."""
+        self.played_pages += round(stats.frames / page_frames)
         self.blocks += stats.blocks
         self.late_blocks += stats.late_blocks
         self.longest_stall_ns = max(self.longest_stall_ns, stats.longest_stall_ns)
@@ -79,19 +88,31 @@ class Totals:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sums: defaultdict[str, StrategyTotals] = defaultdict(StrategyTotals)
-        self._playing: dict[str, tuple[str, PlaybackStats]] = {}
+        self._playing: dict[str, tuple[str, PlaybackStats, float]] = {}
+        self._accounts: set[Account] = set()
 
-    def begin_session(self, session_id: str, strategy: str, stats: PlaybackStats) -> None:
+    def begin_session(self, session_id: str, strategy: str, stats: PlaybackStats, page_frames: float) -> None:
         """Count a session that was opened, and what is going to happen in it."""
         with self._lock:
             self._sums[strategy].sessions += 1
-            self._playing[session_id] = strategy, stats
+            self._playing[session_id] = strategy, stats, page_frames
 
     def end_session(self, session_id: str) -> None:
         """Let go of a session in which nothing more will happen."""
         with self._lock:
-            strategy, stats = self._playing.pop(session_id)
-            self._sums[strategy].add(stats)
+            strategy, stats, page_frames = self._playing.pop(session_id)
+            self._sums[strategy].add(stats, page_frames)
+
+    def begin_account(self, account: Account) -> None:
+        """Count what is going to become of pages that are brought in ahead."""
+        with self._lock:
+            self._accounts.add(account)
+
+    def end_account(self, account: Account) -> None:
+        """Let go of an account that was closed."""
+        with self._lock:
+            self._accounts.remove(account)
+            self._sums[account.strategy].prefetched.add(account.outcomes)
 
     def add_prefetch(self, strategy: str, needed: int, brought_in: int) -> None:
         """Count a prefetch that ended."""
@@ -105,9 +126,11 @@ class Totals:
         """Return a copy of the sums by strategy, sorted by name."""
         with self._lock:
             sums = {
-                name: replace(totals, late_by_cause=totals.late_by_cause.copy())
+                name: replace(totals, late_by_cause=totals.late_by_cause.copy(), prefetched=replace(totals.prefetched))
                 for name, totals in sorted(self._sums.items())
             }
-            for strategy, stats in self._playing.values():
-                sums[strategy].add(stats)
+            for strategy, stats, page_frames in self._playing.values():
+                sums[strategy].add(stats, page_frames)
+            for account in self._accounts:
+                sums.setdefault(account.strategy, StrategyTotals()).prefetched.add(account.outcomes)
         return sums

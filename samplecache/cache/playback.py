@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from samplecache.cache.accounts import PageOutcomes
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import OutOfRangeError
 from samplecache.kernel.port import FaultCounts
@@ -94,7 +95,8 @@ class Late:
 class PlaybackStats:
     """What happened in a session so far; times in nanoseconds.
 
-    A near miss is a block that was in time although reading it waited for a page.
+    A near miss is a block that was in time although reading it waited for a page. `prefetched` is what became of pages
+    that were brought in ahead for the session, by its own strategy or by prefetches that it took over.
     """
 
     blocks: int = 0
@@ -106,6 +108,7 @@ class PlaybackStats:
     first_block_ns: int = 0
     faults: FaultCounts = field(default_factory=FaultCounts)
     late_by_cause: Counter[UnderrunCause] = field(default_factory=Counter)
+    prefetched: PageOutcomes = field(default_factory=PageOutcomes)
 
 
 class Playback:

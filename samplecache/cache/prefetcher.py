@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from samplecache.cache.accounts import Account
 from samplecache.cache.executor import ActionExecutor
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.sample import Sample
@@ -16,7 +17,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError, StrategyError
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities, Kernel, Residency, Span, Tier
-from samplecache.strategy.actions import Action, Advise, Lock, Recheck
+from samplecache.strategy.actions import Action, Advise, Lock, Recheck, brings_in, gives_back, waits_for_pages
 from samplecache.strategy.base import PrefetchStrategy
 from samplecache.strategy.failures import log_failure
 from samplecache.strategy.registry import Binding, StrategyRegistry
@@ -78,6 +79,8 @@ class Order:
         When the first of them will be read; None if at once.
     holder : str
         In whose name pages are locked.
+    account : Account
+        Where it is kept what became of pages that were brought in.
     moment : Moment
         Which method decides.
     playhead : Playhead or None
@@ -95,6 +98,7 @@ class Order:
     binding: Binding
     deadline_ns: int | None
     holder: str
+    account: Account
     moment: Moment = Moment.PREPARE
     playhead: Playhead | None = None
     look: Span | None = None
@@ -168,6 +172,7 @@ class Prefetch:
         self._ended_ns: int | None = None
         self._began_ns = prefetcher.clock.now_ns()
         self._last_arrival_ns = self._began_ns
+        self._seen = Residency(Span(0, 0), b"")
         self._missing: tuple[Span, ...] = ()
         self._needed = 0
         self._in = 0
@@ -245,6 +250,8 @@ class Prefetch:
     def _begin(self) -> None:
         order, kernel = self.order, self._prefetcher.kernel
         residency = kernel.residency(order.sample.content.region, order.pages_to_look_at(kernel.page_bytes))
+        order.account.look(residency)
+        self._seen = residency
         self._missing = tuple(residency.spans_in(Tier.SWAPPED))
         self._needed = sum(map(len, self._missing))
         try:
@@ -269,9 +276,15 @@ class Prefetch:
 
     def _do_chunk(self, action: Action) -> Iterator[None]:
         """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
-        head = next(action.span.chunks(CHUNK_PAGES), action.span)
+        head, account = next(action.span.chunks(CHUNK_PAGES), action.span), self.order.account
+        if brings_in(action):
+            account.ask(head, self._seen)
         short = self._prefetcher.execute(self.order, replace(action, span=head))
         yield
+        if waits_for_pages(action) and not short:
+            account.arrive(head)
+        elif gives_back(action):
+            account.give_up(head)
         if short:
             self._fall_short(short)
             if isinstance(action, Lock):
@@ -298,7 +311,10 @@ class Prefetch:
         began_ns = clock.now_ns()
         busy = self._actions_left > 0
         region = self.order.sample.content.region
-        arrived = sum(self._prefetcher.kernel.residency(region, span).in_core for span in self._missing)
+        looks = [self._prefetcher.kernel.residency(region, span) for span in self._missing]
+        arrived = sum(look.in_core for look in looks)
+        for look in looks:
+            self.order.account.look(look)
         if busy or arrived != self._in:
             self._in, self._last_arrival_ns = arrived, began_ns
         if not busy and (arrived == self._needed or began_ns - self._last_arrival_ns >= GIVE_UP_NS):

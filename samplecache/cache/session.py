@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.cache.accounts import Account
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.playback import Block, Playback, Reading
 from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Moment, Order, Playhead, Prefetch, Prefetcher
@@ -142,6 +143,8 @@ class Session:
         Cursor and deadlines.
     converter : Converter
         From the stored format to the delivered one.
+    account : Account
+        What became of pages that were brought in for it.
     floor : SessionFloor
         What it stands on.
     on_closed : Callable
@@ -155,6 +158,7 @@ class Session:
         binding: Binding,
         playback: Playback,
         converter: Converter,
+        account: Account,
         floor: SessionFloor,
         on_closed: Callable[[Session], None],
     ) -> None:
@@ -163,6 +167,7 @@ class Session:
         self.binding = binding
         self.playback = playback
         self.converter = converter
+        self.account = account
         self._lease = lease
         self._kernel = floor.kernel
         self._clock = floor.clock
@@ -194,6 +199,15 @@ class Session:
         """Return whether reading the block would not wait for a device, as far as can be known. Does not fault."""
         return self._kernel.in_core(self._lease.content.region, self._pages(block.frames))
 
+    def about_to_read(self, block: Block) -> None:
+        """Settle what became of the block's pages, if they were brought in ahead: :meth:`read` does it. Does not fault.
+
+        Who reads sample memory in another way, in virtual time, calls it before.
+        """
+        if self.account.outstanding:
+            region = self._lease.content.region
+            self.account.read(self._pages(block.frames), lambda pages: self._kernel.in_core(region, pages))
+
     def read(self, block: Block, client_ns: int = 0) -> ReadBlock:
         """Copy the block out of sample memory and convert it. May fault, with the GIL released.
 
@@ -220,6 +234,7 @@ class Session:
 
     def _read(self, block: Block, client_ns: int) -> ReadBlock:
         content = self._lease.content
+        self.about_to_read(block)
         offset_bytes = content.format.frames_to_bytes(block.frames.start)
         length_bytes = content.format.frames_to_bytes(len(block.frames))
         began_ns = self._clock.now_ns()
@@ -278,6 +293,7 @@ class Session:
             self._rechecks += 1
         self.converter.reset()
         self._cancel()
+        self.account.keep_only(self._pages(frames) for frames, _ in self.playback.path)
         self._order(Moment.PREPARE)
 
     def close(self) -> None:
@@ -372,6 +388,7 @@ class Session:
             self.binding,
             deadline_ns,
             self.session_id,
+            self.account,
             moment,
             playhead,
             look,

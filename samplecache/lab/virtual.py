@@ -349,6 +349,7 @@ class VirtualCache:
             handover_ns = draw(costs.handover_ns)
             if handover_ns and not session.is_resident(block):
                 yield now_ns() + handover_ns
+            session.about_to_read(block)
             began_ns, frames = now_ns(), block.frames
             # What Content.pages_of says, without a span for each block.
             first_page = frames.start * frame_bytes // page_bytes

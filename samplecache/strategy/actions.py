@@ -73,6 +73,21 @@ ACTION_TYPES: Final = (Advise, Populate, Touch, Lock, Unlock, Evict, Recheck)
 """All that the core can carry out. It looks for these very types, so a subclass of one is no action."""
 
 
+def brings_in(action: Action) -> bool:
+    """Return whether the action brings pages in that are on the swap device."""
+    return waits_for_pages(action) or (isinstance(action, Advise) and action.advice is Advice.WILLNEED)
+
+
+def waits_for_pages(action: Action) -> bool:
+    """Return whether its pages are in RAM once it is done."""
+    return isinstance(action, Populate | Touch | Lock)
+
+
+def gives_back(action: Action) -> bool:
+    """Return whether the action lets the kernel take pages."""
+    return isinstance(action, Evict) or (isinstance(action, Advise) and action.advice is not Advice.WILLNEED)
+
+
 def is_action(answer: object, pages: int) -> bool:
     """Return whether `answer`, which a plugin gave, is an action inside a sample of `pages` pages."""
     return (

@@ -99,6 +99,11 @@ def test_every_session_is_accounted_for(options: SimulationOptions, workload: Wo
     assert len(outcome.prefetches) == len(announced)
     assert all(0 <= prefetch.pages_brought_in <= prefetch.pages_needed for prefetch in outcome.prefetches)
     assert (virtual.cache.session_count, virtual.cache.prefetch_count) == (0, 0)
+    # Every page that was brought in ahead has come to something, for its strategy and for the session that had it.
+    assert all(totals.prefetched.outstanding == 0 for totals in outcome.totals.values())
+    assert all(performance.stats.prefetched.outstanding == 0 for performance in outcome.performances)
+    useful = [performance.stats.prefetched.useful for performance in outcome.performances]
+    assert sum(totals.prefetched.useful for totals in outcome.totals.values()) == sum(useful)
     assert (machine.locked_pages, ledger.locked_bytes) == (0, 0)
     assert outcome.peak_locked_bytes <= ledger.budget_bytes
     assert machine.used_pages <= options.memory_pages

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from samplecache.cache.accounts import Account, PageOutcomes
 from samplecache.cache.figures import PageInMeter, StrategyTotals, Totals
 from samplecache.cache.playback import PlaybackStats
 from samplecache.clock import NS_PER_S
-from samplecache.kernel.port import FaultCounts
+from samplecache.kernel.port import FaultCounts, Residency, Span, Tier
 from samplecache.strategy.events import UnderrunCause
 from samplecache.strategy.view import PageInFigures
 
@@ -42,6 +43,7 @@ def test_old_measurements_are_forgotten() -> None:
 def test_totals_add_up_by_strategy() -> None:
     ended = PlaybackStats(
         blocks=3,
+        frames=205,
         late_blocks=2,
         longest_stall_ns=900,
         faults=FaultCounts(5, 1),
@@ -55,8 +57,8 @@ def test_totals_add_up_by_strategy() -> None:
         late_by_cause=Counter({UnderrunCause.CLIENT: 1}),
     )
     totals = Totals()
-    totals.begin_session("session-1", "touch", ended)
-    totals.begin_session("session-2", "touch", playing)
+    totals.begin_session("session-1", "touch", ended, 10)
+    totals.begin_session("session-2", "touch", playing, 10)
     totals.end_session("session-1")
     totals.add_prefetch("none", 10, 7)
     totals.add_prefetch("none", 5, 5)
@@ -67,6 +69,7 @@ def test_totals_add_up_by_strategy() -> None:
             StrategyTotals(
                 sessions=2,
                 blocks=4,
+                played_pages=20,
                 late_blocks=3,
                 longest_stall_ns=900,
                 faults=FaultCounts(6, 2),
@@ -79,7 +82,7 @@ def test_totals_add_up_by_strategy() -> None:
 def test_a_snapshot_stays_what_it_was() -> None:
     stats = PlaybackStats(blocks=1, late_by_cause=Counter({UnderrunCause.CLIENT: 1}))
     totals = Totals()
-    totals.begin_session("session-1", "none", stats)
+    totals.begin_session("session-1", "none", stats, 1)
     before = totals.snapshot()
     stats.blocks += 1
     stats.late_by_cause[UnderrunCause.SERVICE] += 1
@@ -91,7 +94,20 @@ def test_a_snapshot_stays_what_it_was() -> None:
 
 def test_sums_do_not_go_back_when_a_session_ends() -> None:
     totals = Totals()
-    totals.begin_session("session-1", "none", PlaybackStats(blocks=3))
+    totals.begin_session("session-1", "none", PlaybackStats(blocks=3), 1)
     before = totals.snapshot()
     totals.end_session("session-1")
     assert totals.snapshot() == before
+
+
+def test_pages_brought_in_ahead_count_for_the_strategy_that_did_it_while_it_goes_on_and_after() -> None:
+    totals, swapped = Totals(), Residency(Span(0, 8), bytes([Tier.SWAPPED] * 8))
+    account = Account("touch", 8, on_closed=totals.end_account)
+    totals.begin_account(account)
+    account.ask(Span(0, 5), swapped)
+    account.read(Span(0, 2), lambda pages: True)
+    before = totals.snapshot()
+    assert before["touch"].prefetched == PageOutcomes(asked=5, useful=2)
+    account.close()
+    assert totals.snapshot()["touch"].prefetched == PageOutcomes(asked=5, useful=2, wasted=3)
+    assert before["touch"].prefetched == PageOutcomes(asked=5, useful=2)

@@ -28,7 +28,7 @@ from samplecache.errors import (
     SamplecacheError,
     UnavailableError,
 )
-from samplecache.kernel import procfs
+from samplecache.kernel import memory_files, procfs
 from samplecache.kernel.eviction import evict
 from samplecache.kernel.inspection import InspectedKernel
 from samplecache.kernel.linux_region import LinuxRegion, call, declare, madvise
@@ -44,6 +44,7 @@ from samplecache.kernel.port import (
 )
 from samplecache.kernel.probe import probe_linux
 from samplecache.kernel.runs import runs
+from samplecache.kernel.signals import MemoryState, PressureCounts
 
 MADV_POPULATE_READ = 22
 """From ``asm-generic/mman-common.h``, as are the two below: Python 3.11 does not name them."""
@@ -315,6 +316,14 @@ class LinuxKernel(InspectedKernel):
     def swap_counts(self) -> SwapCounts:
         """See :meth:`Kernel.swap_counts`."""
         return procfs.swap_counts()
+
+    def memory(self) -> MemoryState:
+        """See :meth:`Kernel.memory`."""
+        return memory_files.memory_state()
+
+    def pressure(self) -> PressureCounts:
+        """See :meth:`Kernel.pressure`."""
+        return memory_files.pressure_counts()
 
     # --- inspection ---
 

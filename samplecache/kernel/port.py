@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from samplecache.errors import InvalidSpanError
+from samplecache.kernel.signals import MemoryState, PressureCounts
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -147,22 +148,6 @@ class SwapCounts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryState:
-    """How much memory this process may have; None where the kernel does not tell.
-
-    Attributes
-    ----------
-    limit_bytes : int or None
-        What it may have at the most: its memory control group's limit, or all memory of the machine, in bytes.
-    available_bytes : int or None
-        What of that can be had now without anybody's pages being swapped out, in bytes.
-    """
-
-    limit_bytes: int | None = None
-    available_bytes: int | None = None
-
-
 class Advice(enum.Enum):
     """What ``madvise(2)`` can be told of anonymous memory that does not lose it."""
 
@@ -229,8 +214,8 @@ class Capabilities:
     lock_limit_bytes : int or None
         RLIMIT_MEMLOCK, in bytes; None if it does not bind (unlimited, or CAP_IPC_LOCK).
     swap_synchronous : bool
-        Whether all swap is on devices that answer on the calling thread (zram): there MADV_WILLNEED returns only when
-        the pages are there.
+        Whether reads from swap are over when the call returns, because they are copies in memory (zram): WILLNEED then
+        takes as long as reading does, and nothing is read ahead.
     """
 
     kernel: str
@@ -423,6 +408,14 @@ class Kernel(abc.ABC):
     @abc.abstractmethod
     def swap_counts(self) -> SwapCounts:
         """Return the machine's swap traffic so far. Does not fault."""
+
+    @abc.abstractmethod
+    def memory(self) -> MemoryState:
+        """Tell how much memory this process may use and how much is left. Takes a millisecond or two."""
+
+    @abc.abstractmethod
+    def pressure(self) -> PressureCounts:
+        """Return the signs of scarce memory so far. Takes a millisecond or two."""
 
     @abc.abstractmethod
     def probe(self) -> Capabilities:

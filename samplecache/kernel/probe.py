@@ -67,6 +67,7 @@ def probe_linux(kernel: Kernel) -> Capabilities:
         swap_bytes=sum(area.size_bytes for area in areas),
         swap_device=procfs.describe_swap(areas),
         lock_limit_bytes=procfs.lock_limit_bytes(),
+        swap_synchronous=procfs.swaps_synchronously(areas),
     )
 
 

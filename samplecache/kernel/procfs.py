@@ -17,6 +17,9 @@ SYS = Path("/sys")
 ZRAM_CONTROL = SYS / "class" / "zram-control"
 """Where zram devices are added and removed; there where the kernel has zram."""
 
+_SYNCHRONOUS = re.compile(r"(zram|ram|pmem)\d.*")
+"""Disks of drivers that set BLK_FEAT_SYNCHRONOUS (Linux 6.18): zram, brd and nvdimm."""
+
 CAP_IPC_LOCK = 14
 """Number of the capability that lifts RLIMIT_MEMLOCK, from ``linux/capability.h``."""
 
@@ -33,12 +36,15 @@ class SwapArea:
         ``"file"`` or ``"partition"``.
     size_bytes, used_bytes : int
         Its size and what is used of it, in bytes.
+    priority : int
+        Areas of a higher one are filled first.
     """
 
     path: Path
     kind: str
     size_bytes: int
     used_bytes: int
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,11 @@ def swap_areas() -> list[SwapArea]:
     with (PROC / "swaps").open("rb") as file:
         lines = file.readlines()[1:]
     for line in lines:
-        path, kind, size_kib, used_kib = line.rsplit(maxsplit=4)[:4]
+        path, kind, *numbers = line.rsplit(maxsplit=4)
+        size_kib, used_kib, priority = map(int, numbers)
         # The kernel escapes blanks and backslashes in paths, as \040, and leaves all other bytes as they are.
         plain = re.sub(rb"\\([0-3][0-7]{2})", lambda escaped: bytes([int(escaped[1], 8)]), path)
-        areas.append(SwapArea(Path(os.fsdecode(plain)), kind.decode(), int(size_kib) * 1024, int(used_kib) * 1024))
+        areas.append(SwapArea(Path(os.fsdecode(plain)), kind.decode(), size_kib * 1024, used_kib * 1024, priority))
     return areas
 
 
@@ -109,6 +116,25 @@ def disk_under(path: Path) -> Disk | None:
 def areas_on(disk_name: str) -> list[SwapArea]:
     """Return the swap areas in use on the disk of that name."""
     return [area for area in swap_areas() if (disk := disk_under(area.path)) is not None and disk.name == disk_name]
+
+
+def swaps_synchronously(areas: Sequence[SwapArea]) -> bool:
+    """Return whether pages go to swap in memory, of which reads are copies: the areas that are filled first, with room.
+
+    Where they are full, later pages go elsewhere; that is not looked at again. The kernel keeps the fact itself
+    (``SWP_SYNCHRONOUS_IO``, from ``BLK_FEAT_SYNCHRONOUS``) to itself: it is known of drivers, by their disks' names.
+    """
+    first = [area for area in areas if area.used_bytes < area.size_bytes]
+    highest = max((area.priority for area in first), default=0)
+    disks = [_disk_or_none(area.path) for area in first if area.priority == highest]
+    return bool(disks) and all(disk is not None and _SYNCHRONOUS.fullmatch(disk.name) for disk in disks)
+
+
+def _disk_or_none(path: Path) -> Disk | None:
+    try:
+        return disk_under(path)
+    except OSError:
+        return None
 
 
 def page_cluster() -> int:

@@ -27,6 +27,7 @@ from samplecache.kernel.port import (
     SwapCounts,
     Tier,
 )
+from samplecache.kernel.signals import MemoryState, PressureCounts
 from samplecache.simulation.machine import Machine
 from samplecache.simulation.options import KernelModel, SimulationOptions, WillneedMode
 from samplecache.simulation.pages import (
@@ -265,6 +266,22 @@ class SimulatedKernel(InspectedKernel):
                 swpout_zero=counters.swpout_zero,
             )
 
+    def memory(self) -> MemoryState:
+        """See :meth:`Kernel.memory`. The model's memory is the limit of a control group, of anonymous pages only."""
+        with self._lock:
+            limit_pages, used_pages = self.machine.memory_pages, self.machine.used_pages
+        return MemoryState(limit_pages * self.page_bytes, max(0, limit_pages - used_pages) * self.page_bytes)
+
+    def pressure(self) -> PressureCounts:
+        """See :meth:`Kernel.pressure`. The model does not know which threads are idle, so there is no ``full``."""
+        with self._lock:
+            counters = self.machine.counters
+            return PressureCounts(
+                some_ns=self.machine.stalled_ns,
+                limit_events=self.machine.limit_events,
+                refaults=counters.pswpin + counters.swpin_zero,
+            )
+
     # --- inspection ---
 
     def punch(self, region: Region, span: Span) -> None:
@@ -321,6 +338,7 @@ class SimulatedKernel(InspectedKernel):
             swap_bytes=options.swap_slots * options.page_bytes,
             swap_device=f"simulated {options.device.name}{rotational}" if options.swap_slots else "none",
             lock_limit_bytes=None if options.cap_ipc_lock else options.lock_limit_bytes,
+            swap_synchronous=bool(options.swap_slots) and options.device.synchronous,
         )
 
     # --- running the model; a kernel for virtual threads has other ways ---

@@ -412,6 +412,16 @@ class Machine:
         return self._memory.used_pages
 
     @property
+    def limit_events(self) -> int:
+        """How often memory was asked for and the limit was in the way."""
+        return self._memory.limit_events
+
+    @property
+    def stalled_ns(self) -> int:
+        """How long at least one thread slept in reclaim, in nanoseconds."""
+        return self._memory.stalled_ns
+
+    @property
     def locked_pages(self) -> int:
         """Pages in locked spans."""
         return self._locks.pages

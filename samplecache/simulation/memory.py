@@ -81,6 +81,12 @@ class Memory:
         """The longest run. Where events have their lines in the log, each page is by itself."""
         self.on_unused: Callable[[int], None] = _ignore
         """Called with the number of pages that readahead brought and that are dropped before they were used."""
+        self.limit_events = 0
+        """How often memory was asked for and the limit was in the way."""
+        self.stalled_ns = 0
+        """How long at least one thread slept in reclaim, in nanoseconds. PSI's ``some`` has waits for pages in it, too,
+        if they were in use when they went; that is not remembered here."""
+        self._stalled_until_ns = 0
         self._held: dict[int, int] = {}
 
     # --- a thread's time ---
@@ -346,6 +352,7 @@ class Memory:
         ExhaustedError
             It must and cannot: all of memory is locked, or there is no swap left.
         """
+        self.limit_events += self.used_pages + room_pages > self.limit_pages
         while self.used_pages + room_pages > self.limit_pages:
             used_pages = self.used_pages
             self._shrink(thread)
@@ -362,8 +369,15 @@ class Memory:
                     reason="OUT_OF_MEMORY",
                     limit_pages=self.limit_pages,
                 )
+            self._note_stall(wake_ns)
             yield from self.sleep(thread, wake_ns)
         return True
+
+    def _note_stall(self, wake_ns: int) -> None:
+        """Count that a thread sleeps for memory until `wake_ns`; what others sleep at the same time counts once."""
+        began_ns = max(self.now_ns(), self._stalled_until_ns)
+        self.stalled_ns += max(0, wake_ns - began_ns)
+        self._stalled_until_ns = max(self._stalled_until_ns, wake_ns)
 
     def _shrink(self, thread: SimulatedThread) -> None:
         """Look at the LRU list from its end, until a round's worth of pages is free or on its way out."""

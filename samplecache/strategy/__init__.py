@@ -5,7 +5,8 @@ A plugin author needs this module only::
     from samplecache.strategy import Advice, Advise, Operation, PrefetchStrategy, hookimpl
 """
 
-from samplecache.kernel.port import Advice, Capabilities, MemoryState, Operation, Residency, Span, Tier
+from samplecache.kernel.port import Advice, Capabilities, Operation, Residency, Span, Tier
+from samplecache.kernel.signals import MemoryState
 from samplecache.strategy.actions import Action, Advise, Evict, Lock, Populate, Recheck, Touch, Unlock
 from samplecache.strategy.base import PrefetchStrategy
 from samplecache.strategy.hookspecs import ENTRY_POINT_GROUP, hookimpl

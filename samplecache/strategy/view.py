@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from samplecache.clock import NS_PER_S
-from samplecache.kernel.port import Capabilities, MemoryState, Residency, Span
+from samplecache.kernel.port import Capabilities, Residency, Span
+from samplecache.kernel.signals import MemoryState
 
 
 @dataclass(frozen=True, slots=True)

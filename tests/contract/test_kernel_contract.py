@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -233,3 +234,24 @@ class TestProbe:
         capabilities = kernel.probe()
         assert [operation for operation in Operation if not capabilities.useful(operation)] == []
         assert capabilities.swap_bytes > 0
+
+
+class TestScarcity:
+    def test_some_of_the_memory_that_there_is_is_left(self, kernel: Kernel) -> None:
+        memory = kernel.memory()
+        assert 0 < (memory.available_bytes or 0) <= (memory.limit_bytes or 0)
+
+    def test_signs_of_scarcity_only_grow(self, kernel: Kernel, cold: Region) -> None:
+        before = kernel.pressure()
+        kernel.touch(cold, cold.span)
+        after = kernel.pressure()
+        for earlier, later in zip(dataclasses.astuple(before), dataclasses.astuple(after), strict=True):
+            assert (earlier is None) is (later is None)
+            assert earlier is None or later >= earlier
+
+    def test_pages_that_come_back_from_swap_are_refaults(self, kernel: Kernel, cold: Region) -> None:
+        before = kernel.pressure()
+        kernel.touch(cold, cold.span)
+        refaults = kernel.pressure().since(before).refaults
+        assert refaults is not None
+        assert refaults >= PAGES

@@ -103,7 +103,7 @@ def test_whether_the_disk_turns_is_put_back_once_its_swap_is_gone(
     flag.write_text("0")
     journal.record(undo="rotational", path=str(flag), text="1", disk="vda")
     seen: list[str] = []
-    area = SwapArea(Path("/other.swap"), "file", 1 << 20, 0)
+    area = SwapArea(Path("/other.swap"), "file", 1 << 20, 0, -2)
 
     def areas_on(disk_name: str) -> list[SwapArea]:
         seen.append(flag.read_text())
@@ -121,7 +121,7 @@ def test_a_step_whose_tool_is_missing_does_not_keep_the_others(
     setting.write_text("changed")
     journal.record(undo="write", path=str(setting), text="before")
     journal.record(undo="swapon", path="/a.swap")
-    monkeypatch.setattr(procfs, "swap_areas", lambda: [SwapArea(Path("/a.swap"), "file", 1 << 20, 0)])
+    monkeypatch.setattr(procfs, "swap_areas", lambda: [SwapArea(Path("/a.swap"), "file", 1 << 20, 0, -2)])
     monkeypatch.setattr(shutil, "which", lambda name, path: None)
     (problem,) = undo(journal.path)
     assert problem.startswith("swapon /a.swap: The tool swapoff is missing")
@@ -143,9 +143,9 @@ def test_swap_areas_with_any_bytes_in_their_path(proc: Path) -> None:
         b"/\xc3\xa9\\134\xff                            file\t\t512\t\t0\t\t-3\n"
     )
     assert procfs.swap_areas() == [
-        SwapArea(Path("/dev/zram0"), "partition", 1 << 20, 8 << 10),
-        SwapArea(Path("/a b"), "file", 512 << 10, 0),
-        SwapArea(Path(os.fsdecode(b"/\xc3\xa9\\\xff")), "file", 512 << 10, 0),
+        SwapArea(Path("/dev/zram0"), "partition", 1 << 20, 8 << 10, 100),
+        SwapArea(Path("/a b"), "file", 512 << 10, 0, -2),
+        SwapArea(Path(os.fsdecode(b"/\xc3\xa9\\\xff")), "file", 512 << 10, 0, -3),
     ]
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from samplecache.kernel.port import Span
 from samplecache.lab.tracing.program import Program, RegionPlan
 from samplecache.lab.tracing.steps import (
+    Cold,
     Content,
     Evict,
     Lock,
@@ -45,7 +46,7 @@ THREADS = ("main", "second", "third")
 KINDS = (
     *("touch", "reverse", "stride", "random") * 2,
     *("willneed", "prefetch", "rush", "populate"),
-    *("lock", "unlock", "pageout", "evict", "shuffle", "evict"),
+    *("lock", "unlock", "pageout", "cold", "evict", "shuffle", "evict"),
     *("write", "zero", "unmap", "sleep"),
 )
 
@@ -123,6 +124,8 @@ class _Memory:
                 yield Populate(region=region, thread=thread, span=span, errno=hole)
             case "pageout":
                 yield Pageout(region=region, thread=thread, span=span, errno=held or hole)
+            case "cold":
+                yield Cold(region=region, thread=thread, span=span, errno=held or hole)
             case "lock":
                 yield Lock(region=region, thread=thread, span=span, errno=hole)
                 locked.update(() if hole else span)

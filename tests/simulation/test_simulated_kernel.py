@@ -12,6 +12,7 @@ from samplecache.clock import NS_PER_S, MonotonicClock, VirtualClock
 from samplecache.errors import MappingError, NotPermittedError, UnmappedError
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Advice, FaultCounts, Operation, Span, Tier
+from samplecache.kernel.signals import MemoryState, PressureCounts
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.simulation.device import device_profile
 from samplecache.simulation.options import SimulationOptions, WillneedMode
@@ -199,3 +200,30 @@ def test_virtual_drivers_reach_the_same_machine() -> None:
     clock.sleep_until(NS_PER_S)
     assert kernel.in_core(region, region.span)
     assert kernel.residency(region, Span(0, 4)).count(Tier.SWAP_CACHE) == 4
+
+
+class TestScarcity:
+    def test_memory_is_what_the_model_has_less_what_it_uses(self) -> None:
+        kernel = simulated(memory_pages=64)
+        region = kernel.map(200 * PAGE)
+        assert kernel.memory() == MemoryState(64 * PAGE, 64 * PAGE)
+        kernel.write(region, 0, b"a" * (40 * PAGE))
+        assert kernel.memory() == MemoryState(64 * PAGE, 24 * PAGE)
+        assert kernel.pressure() == PressureCounts(some_ns=0, limit_events=0, refaults=0)
+
+    def test_who_waits_for_reclaim_is_stalled_and_two_at_once_count_once(self) -> None:
+        clock = VirtualClock()
+        kernel = SimulatedKernel(replace(OPTIONS, memory_pages=64), clock)
+        region = kernel.map(200 * PAGE)
+        kernel.write(region, 0, b"a" * (64 * PAGE))
+        began_ns = clock.now_ns()
+        writer = kernel.machine.write(1, kernel.model(region), 64, 65)
+        other = kernel.machine.write(2, kernel.model(region), 65, 66)
+        wakes_ns = [next(writer), next(other)]
+        pressure = kernel.pressure()
+        assert pressure == PressureCounts(some_ns=max(wakes_ns) - began_ns, limit_events=2, refaults=0)
+
+    @pytest.mark.parametrize(("device", "synchronous"), [("ssd-sata", False), ("zram-lz4", True)])
+    def test_zram_is_read_synchronously(self, device: str, synchronous: bool) -> None:
+        assert simulated(device=device_profile(device)).probe().swap_synchronous is synchronous
+        assert simulated(device=device_profile(device), swap_slots=0).probe().swap_synchronous is False

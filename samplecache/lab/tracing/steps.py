@@ -326,6 +326,18 @@ class Pageout(_SpanStep):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cold(_SpanStep):
+    """``MADV_COLD``: what it does shows in which pages reclaim takes, later."""
+
+    do: Literal["cold"] = "cold"
+
+    def perform(self, scene: Scene) -> None:
+        """See :meth:`Step.perform`."""
+        with scene.counting():
+            scene.kernel.advise(scene.region, self._in(scene), Advice.COLD)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evict(_SpanStep):
     """Get every unlocked page out of RAM: page out, let writing end, populate, page out again, in rounds.
 
@@ -383,6 +395,7 @@ AnyStep = Annotated[
     | Lock
     | Unlock
     | Pageout
+    | Cold
     | Evict
     | Unmap
     | Sleep,

@@ -22,6 +22,7 @@ from samplecache.cache.prefetcher import Order, Prefetch, Prefetcher
 from samplecache.cache.sample import Sample, check_tags
 from samplecache.cache.session import MAX_BLOCK_BYTES, PlayOptions, Session, SessionFloor
 from samplecache.cache.store import Lease, Publication, Store
+from samplecache.cache.triggers import Triggers
 from samplecache.cache.upload import Declaration, Upload
 from samplecache.cache.upload_desk import UploadDesk
 from samplecache.cache.work import Workers, WorkQueue
@@ -59,6 +60,10 @@ class CacheSettings:
         The largest sample once decoded, in bytes.
     upload_ttl_ns : int
         How long an interrupted resumable upload is kept.
+    trigger_lock_bytes : int or None
+        The most of the lock budget that heads of trigger samples may take, in bytes; None for three quarters of it.
+    trigger_warm_bytes : int
+        The most of their heads that is kept in RAM without a lock, in bytes.
     workers : int
         Threads that carry out prefetches. Each may wait in a page fault.
     default_strategy : str
@@ -76,6 +81,8 @@ class CacheSettings:
     max_upload_bytes: int = 256 << 20
     max_decoded_bytes: int = 512 << 20
     upload_ttl_ns: int = 60 * NS_PER_S
+    trigger_lock_bytes: int | None = None
+    trigger_warm_bytes: int = 4 << 20
     workers: int = 4
     default_strategy: str = ""
     spool_dir: str | None = None
@@ -146,6 +153,18 @@ class SampleCache:
         self._ingest = Ingest(kernel, self.store, self._decoder, settings.max_decoded_bytes)
         self._prefetcher = Prefetcher(
             kernel, self.ledger, self.registry, self._work, self.clock, self.meter, self.capabilities, self._fell_short
+        )
+        lock_bytes = settings.trigger_lock_bytes
+        self.triggers = Triggers(
+            kernel,
+            self.ledger,
+            self.store,
+            self._work,
+            self.clock,
+            self.meter,
+            self.capabilities,
+            self.ledger.budget_bytes * 3 // 4 if lock_bytes is None else lock_bytes,
+            settings.trigger_warm_bytes,
         )
         self._floor = SessionFloor(
             kernel, self.clock, self._prefetcher, self.meter, self._witness_ns, self.events.publish
@@ -317,6 +336,7 @@ class SampleCache:
         self._announced.begin_playing(lease.content, account)
         page_frames = self.kernel.page_bytes / stored.frame_bytes
         self.totals.begin_session(session_id, binding.strategy.name, playback.stats, page_frames)
+        self.triggers.note_play(lease.sample)
         session.start()
         return session
 
@@ -400,6 +420,7 @@ class SampleCache:
             prefetches = tuple(self._prefetches)
         for prefetch in prefetches:
             prefetch.cancel()
+        self.triggers.stop()
         self._work.close()
         self._decoder.close()
         self.uploads.clear()

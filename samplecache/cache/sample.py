@@ -94,6 +94,11 @@ class Content:
         """Length of the PCM, in bytes."""
         return self.format.frames_to_bytes(self.frames)
 
+    @property
+    def bytes_per_s(self) -> int:
+        """How many of its bytes one second of playing reads."""
+        return self.format.rate_hz * self.format.frame_bytes
+
     def check_frames(self, start_frame: int, frames: int) -> range:
         """Return frames ``[start_frame, start_frame + frames)``, to the end if `frames` is 0.
 
@@ -151,7 +156,5 @@ class Sample:
 
     def view(self, page_bytes: int) -> SampleView:
         """Return what a strategy may know of it."""
-        audio = self.content.format
-        return SampleView(
-            self.sample_id, self.content.region.pages, page_bytes, audio.rate_hz * audio.frame_bytes, self.tags
-        )
+        content = self.content
+        return SampleView(self.sample_id, content.region.pages, page_bytes, content.bytes_per_s, self.tags)

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -104,6 +104,14 @@ class Store:
         self._orphans: set[Content] = set()
         self._used_bytes = 0
         self._evictions = 0
+        self._listeners: list[Callable[[str], None]] = []
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Have `listener` called with the id of every sample that comes, goes or is changed.
+
+        It is called under the store's lock, on the thread that changes it: it must not block or call the store.
+        """
+        self._listeners.append(listener)
 
     # --- figures ---
 
@@ -162,8 +170,8 @@ class Store:
             samples = list(self._samples.values())
         return sum(tags <= set(sample.tags) for sample in samples)
 
-    def lease(self, sample_id: str) -> Lease:
-        """Return a lease on the sample and mark it most recently used.
+    def lease(self, sample_id: str, *, used: bool = True) -> Lease:
+        """Return a lease on the sample and, if it is to be `used`, mark it most recently used.
 
         Raises
         ------
@@ -171,7 +179,8 @@ class Store:
         """
         with self._lock:
             sample = self.get(sample_id)
-            self._contents.move_to_end((sample.content.format, sample.content.sha256))
+            if used:
+                self._contents.move_to_end((sample.content.format, sample.content.sha256))
             return Lease(self, sample)
 
     # --- changing ---
@@ -267,6 +276,7 @@ class Store:
                 strategy=old.strategy if strategy is None else strategy,
             )
             self._samples[sample_id] = new
+            self._tell(sample_id)
         return new
 
     def remove(self, sample_id: str) -> None:
@@ -366,11 +376,17 @@ class Store:
         elif old.content is not sample.content:
             self._leave(old)
         self._samples[sample.sample_id] = sample
+        self._tell(sample.sample_id)
 
     def _unbind(self, sample: Sample) -> None:
         del self._samples[sample.sample_id]
         del self._ids[bisect.bisect_left(self._ids, sample.sample_id)]
         self._leave(sample)
+        self._tell(sample.sample_id)
+
+    def _tell(self, sample_id: str) -> None:
+        for listener in self._listeners:
+            listener(sample_id)
 
     def _leave(self, sample: Sample) -> None:
         content = sample.content

@@ -18,7 +18,7 @@ from samplecache.cache.cache import CacheSettings, SampleCache
 from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.session import PlayOptions, ReadBlock, Session
-from samplecache.clock import VirtualClock
+from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import FaultCounts, SwapCounts
 from samplecache.lab.loads import Stage
 from samplecache.lab.service_costs import ServiceCosts
@@ -189,6 +189,7 @@ class VirtualCache:
         self._swap_before = SwapCounts()
         self._began_ns = 0
         self._ended_ns = 0
+        self._playing = len(workload.cues)
 
     @property
     def done(self) -> bool:
@@ -264,9 +265,14 @@ class VirtualCache:
             yield max(self.clock.now_ns(), self._began_ns)
             self._begin()
             return
-        memory_pages = machine.memory_pages
-        for limit_pages in (0, memory_pages):  # as with the limit of a memory control group, taken away and given back
+        # As with the limit of a memory control group, taken away and given back. What is locked for heads stays.
+        memory_pages, triggers = machine.memory_pages, self.cache.triggers
+        while not triggers.settled:
+            yield self.clock.now_ns() + NS_PER_MS
+        triggers.stop()
+        for limit_pages in (machine.locked_pages, memory_pages):
             yield from machine.resize_memory(self._client, limit_pages)
+        triggers.start()
         self._began_ns = self.clock.now_ns()
         self._begin()
         self._press()
@@ -276,7 +282,7 @@ class VirtualCache:
         model = self.kernel.model(region)
         yield from self.kernel.machine.write(self._client, model, 0, model.pages)
         digest = hashlib.sha256(sample.sample_id.encode()).digest()
-        self.cache.store.publish(sample.sample_id, region, sample.format, sample.frames, digest)
+        self.cache.store.publish(sample.sample_id, region, sample.format, sample.frames, digest, tags=sample.tags)
         self._pages.append(f"# {sample.sample_id}: pages [{model.base}, {model.base + model.pages})")
         if sample.locked:
             self.kernel.thread = self._client
@@ -292,6 +298,8 @@ class VirtualCache:
 
     def _begin(self) -> None:
         self._swap_before = self.kernel.swap_counts()
+        if not self._playing:
+            self.cache.triggers.stop()
         for number, cue in enumerate(self._workload.cues):
             thread = self._new_thread(f"reader of {cue.sample_id}, cue {number}")
             self._readers.append(thread)
@@ -324,6 +332,9 @@ class VirtualCache:
         session.close()
         self._playing -= 1
         self._ended_ns = self.clock.now_ns()
+        self._playing -= 1
+        if not self._playing:
+            self.cache.triggers.stop()  # it would look at heads for ever, and the run never end
         self._tell(f"closed {session.session_id} after {session.playback.stats.frames} frames")
 
     def _play(self, session: Session, performance: Performance, thread: int) -> Steps:

@@ -40,12 +40,15 @@ class VirtualSample:
         Its length in frames, 1 at least.
     locked : bool
         Whether it is locked from its upload to the end, by nobody's strategy: what PulseAudio once did.
+    tags : tuple of str
+        What its owner tags it with; ``trigger`` has its head stay in RAM.
     """
 
     sample_id: str
     format: AudioFormat
     frames: int
     locked: bool = False
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

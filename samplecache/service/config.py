@@ -45,6 +45,12 @@ class ServerConfig(BaseSettings):
     seed: int = Field(0, description="Seed of the simulated kernel.")
     budget: ByteSize = Field(ByteSize(1 << 30), description="The most that all samples may take.")
     lock_budget: ByteSize | None = Field(None, description="The most to lock; default RLIMIT_MEMLOCK less a reserve.")
+    trigger_lock: ByteSize | None = Field(
+        None, description="The most to lock for heads of trigger samples; default three quarters of lock_budget."
+    )
+    trigger_warm: ByteSize = Field(
+        ByteSize(4 << 20), description="The most of their heads to keep in RAM without a lock."
+    )
     max_samples: int = Field(100_000, ge=1, description="The most samples.")
     max_sessions: int = Field(256, ge=1, description="The most playback sessions at a time.")
     max_prefetches: int = Field(1024, ge=1, description="The most prefetches at a time.")
@@ -118,6 +124,8 @@ class ServerConfig(BaseSettings):
         return CacheSettings(
             budget_bytes=self.budget,
             lock_budget_bytes=self.lock_budget,
+            trigger_lock_bytes=self.trigger_lock,
+            trigger_warm_bytes=self.trigger_warm,
             max_samples=self.max_samples,
             max_sessions=self.max_sessions,
             max_prefetches=self.max_prefetches,

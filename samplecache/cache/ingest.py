@@ -102,7 +102,7 @@ class Ingest:
                 limit_bytes=self._max_decoded_bytes,
             )
         self._store.check_room(declaration.sample_id, length_bytes, replace=declaration.replace)
-        region = self._kernel.map(length_bytes)
+        region = self._kernel.map(length_bytes, packed=True)
         try:
             yield region
         except BaseException:

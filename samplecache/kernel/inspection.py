@@ -34,6 +34,11 @@ class InspectedKernel(Kernel):
 
         Touching it is a segmentation fault on the running kernel, an :class:`UnmappedError` on the simulated one.
         Other memory of the process may come to lie in the hole.
+
+        Raises
+        ------
+        NotPermittedError
+            It is a packed region.
         """
 
     @abc.abstractmethod

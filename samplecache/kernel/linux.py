@@ -14,7 +14,7 @@ import resource
 import select
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,10 @@ from samplecache.errors import (
 from samplecache.kernel import memory_files, procfs
 from samplecache.kernel.eviction import evict
 from samplecache.kernel.inspection import InspectedKernel
-from samplecache.kernel.linux_region import LinuxRegion, call, declare, madvise
+from samplecache.kernel.linux_arenas import LinuxArenas
+from samplecache.kernel.linux_errors import errno_name, shortage, unavailable
+from samplecache.kernel.linux_region import LinuxRegion, call, declare, madvise, munlock
+from samplecache.kernel.packing import LARGEST_PACKED_BYTES
 from samplecache.kernel.port import (
     Advice,
     Capabilities,
@@ -61,7 +64,6 @@ SETTLE_POLL_NS = NS_PER_MS // 4
 
 _pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 _mlock = declare("mlock", _int, _pointer, _size)
-_munlock = declare("munlock", _int, _pointer, _size)
 _mincore = declare("mincore", _int, _pointer, _size, _pointer)
 _memmove = declare("memmove", _pointer, _pointer, _pointer, _size)
 _read = declare("read", ctypes.c_ssize_t, _int, _pointer, _size)
@@ -89,6 +91,7 @@ class LinuxKernel(InspectedKernel):
         self.page_bytes = mmap.PAGESIZE
         self._clock = clock or MonotonicClock()
         self._copies = _Copies()
+        self._arenas = LinuxArenas(self.page_bytes)
         try:
             self._pagemap: int | None = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -96,17 +99,23 @@ class LinuxKernel(InspectedKernel):
 
     # --- memory ---
 
-    def map(self, length_bytes: int) -> LinuxRegion:
-        """See :meth:`Kernel.map`. Regions begin at a PMD boundary, so that readahead windows do not depend on luck."""
+    def map(self, length_bytes: int, *, packed: bool = False) -> LinuxRegion:
+        """See :meth:`Kernel.map`.
+
+        A region that is not packed begins at a PMD boundary, so that readahead windows do not depend on luck.
+        """
         if length_bytes <= 0:
             raise InvalidSpanError(f"{length_bytes} bytes cannot be mapped", remedy="Ask for one byte at least")
+        pages = -(-length_bytes // self.page_bytes)
         try:
-            return LinuxRegion.map(-(-length_bytes // self.page_bytes), self.page_bytes)
+            if packed and length_bytes <= LARGEST_PACKED_BYTES:
+                with suppress(OSError):  # where there is no room for an arena, there may be for one region
+                    return self._arenas.map(pages)
+            return LinuxRegion.map(pages, self.page_bytes)
         except OSError as error:
+            why, remedy = shortage(error, "Ask for less, or free memory or swap, or raise RLIMIT_AS")
             raise MappingError(
-                f"The kernel would not map {length_bytes} bytes: {error.strerror}",
-                remedy="Ask for less, free memory or swap, or raise vm.max_map_count or RLIMIT_AS",
-                length_bytes=length_bytes,
+                f"The kernel would not map {length_bytes} bytes: {why}", remedy=remedy, length_bytes=length_bytes
             ) from error
 
     def unmap(self, region: Region) -> None:
@@ -164,7 +173,7 @@ class LinuxKernel(InspectedKernel):
                 f"Locked pages cannot be advised {advice.name}",
                 remedy="Unlock them first",
                 advice=advice.value,
-                errno=_errno_name(error),
+                errno=errno_name(error),
             ) from error
 
     def _advise(self, address: int, span: Span, advice: int) -> None:
@@ -176,9 +185,9 @@ class LinuxKernel(InspectedKernel):
                     f"This kernel does not know madvise({advice}) of anonymous memory",
                     remedy="Use Linux 5.4 or later",
                     advice=advice,
-                    errno=_errno_name(error),
+                    errno=errno_name(error),
                 ) from error
-            raise _unavailable("madvise", error) from error
+            raise unavailable("madvise", error) from error
 
     def populate(self, region: Region, span: Span) -> None:
         """See :meth:`Kernel.populate`."""
@@ -208,7 +217,7 @@ class LinuxKernel(InspectedKernel):
             except OSError as error:
                 # Out of memory half-way leaves the whole range marked as locked.
                 for run in runs(~locked):
-                    _munlock(address + run.start * self.page_bytes, len(run) * self.page_bytes)
+                    munlock(address + run.start * self.page_bytes, len(run) * self.page_bytes)
                 raise self._lock_error(int((~locked).sum()), error) from error
             locked[:] = True
 
@@ -217,7 +226,7 @@ class LinuxKernel(InspectedKernel):
         remedy = "Raise RLIMIT_MEMLOCK (ulimit -l, or LimitMEMLOCK= of the unit), or grant CAP_IPC_LOCK"
         if error.errno == errno.EPERM:
             return NotPermittedError(
-                "RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy, errno=_errno_name(error)
+                "RLIMIT_MEMLOCK is 0 and CAP_IPC_LOCK is missing", remedy=remedy, errno=errno_name(error)
             )
         held_bytes = procfs.locked_bytes()
         if limit_bytes is not None and held_bytes + asked_bytes > limit_bytes:
@@ -227,21 +236,21 @@ class LinuxKernel(InspectedKernel):
                 asked_bytes=asked_bytes,
                 held_bytes=held_bytes,
                 limit_bytes=limit_bytes,
-                errno=_errno_name(error),
+                errno=errno_name(error),
             )
-        return _unavailable("mlock", error)
+        return unavailable("mlock", error)
 
     def unlock(self, region: Region, span: Span) -> None:
         """See :meth:`Kernel.unlock`. Waits for a :meth:`lock` of the same region on another thread."""
         own = _own(region)
         with self._pages(own, span) as address, own.locking:
             try:
-                call(_munlock, address, len(span) * self.page_bytes)
+                call(munlock, address, len(span) * self.page_bytes)
             except OSError as error:
                 for piece in own.pieces(span)[:1]:
                     if piece.start == span.start:  # what lies before a hole has been unlocked
                         own.locked[piece.start : piece.stop] = False
-                raise _unavailable("munlock", error) from error
+                raise unavailable("munlock", error) from error
             own.locked[span.start : span.stop] = False
 
     def evict(self, region: Region, span: Span, timeout_ns: int) -> int:
@@ -441,15 +450,3 @@ def _wait_readable(fd: int) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     poll.poll()
-
-
-def _unavailable(call: str, error: OSError) -> UnavailableError:
-    return UnavailableError(
-        f"{call} failed: {error.strerror}",
-        remedy="Free memory, or raise vm.max_map_count if the process has very many mappings, and try again",
-        errno=_errno_name(error),
-    )
-
-
-def _errno_name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "?")

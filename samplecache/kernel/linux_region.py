@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ _mmap = declare("mmap", _pointer, _pointer, _size, _int, _int, _int, ctypes.c_lo
 _munmap = declare("munmap", _int, _pointer, _size)
 _mprotect = declare("mprotect", _int, _pointer, _size, _int)
 madvise = declare("madvise", _int, _pointer, _size, _int)
+munlock = declare("munlock", _int, _pointer, _size)
 
 
 def call(function: Callable[..., int], *arguments: int) -> int:
@@ -52,23 +53,31 @@ def call(function: Callable[..., int], *arguments: int) -> int:
     return result
 
 
+_IDLE: Final = tuple(threading.Condition(threading.Lock()) for _ in range(64))
+"""Who waits until a region is not in use, by the region's address: a condition each would take a kilobyte."""
+
+
 class LinuxRegion(Region):
     """A mapping of this process. Counts the calls that are using it, so that it is never unmapped under one of them."""
 
-    __slots__ = ("_base", "_holes", "_idle", "_page_bytes", "_users", "locked", "locking", "reserved")
+    __slots__ = ("_base", "_holes", "_idle", "_page_bytes", "_start", "_users", "locked", "locking")
 
-    def __init__(self, base: int, pages: int, reserved: tuple[int, int]) -> None:
+    def __init__(self, start: int, pages: int, page_bytes: int) -> None:
         super().__init__(pages)
-        self.reserved = reserved
-        """Address and length of the mapping with its guard pages."""
         self.locked: npt.NDArray[np.bool_] = np.zeros(pages, np.bool_)
         """Which pages mlock keeps; changed only under `locking`."""
         self.locking = threading.Lock()
-        self._base = base
-        self._page_bytes = base - reserved[0]  # one guard page
-        self._holes: npt.NDArray[np.bool_] = np.zeros(pages + 2, np.bool_)  # guard pages included
+        self._start = start
+        self._base = start  # 0 once it is unmapped
+        self._page_bytes = page_bytes
+        self._holes: npt.NDArray[np.bool_] | None = None  # guard pages included
         self._users = 0
-        self._idle = threading.Condition()
+        self._idle = _IDLE[start // page_bytes % len(_IDLE)]
+
+    @property
+    def reserved(self) -> tuple[int, int]:
+        """Address and length of the mapping with its guard pages."""
+        return self._start - self._page_bytes, (self.pages + 2) * self._page_bytes
 
     def __enter__(self) -> int:
         """Keep the region mapped until the end of the block, and give its address. Any number of threads at a time.
@@ -120,7 +129,7 @@ class LinuxRegion(Region):
             raise
         # EINVAL where the kernel was built without huge pages, which is as good.
         madvise(base, body_bytes, mmap.MADV_NOHUGEPAGE)
-        return cls(base, pages, (start, stop - start))
+        return cls(base, pages, page_bytes)
 
     def unmap(self) -> None:
         """Refuse further use, wait until whoever uses it now is done, and unmap it but for its holes.
@@ -137,6 +146,12 @@ class LinuxRegion(Region):
                 raise UnmappedError("The region has been unmapped already", remedy="Unmap a region once")
             self._base = 0
             self._idle.wait_for(lambda: self._users == 0)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._holes is None:
+            call(_munmap, *self.reserved)
+            return
         for run in runs(~self._holes):
             self._unmap(run)
 
@@ -144,6 +159,8 @@ class LinuxRegion(Region):
         """Unmap the pages of `span`, but for those in holes already; the caller has the region in use."""
         for piece in self.pieces(span):
             self._unmap(Span(piece.start + 1, piece.stop + 1))
+        if self._holes is None:
+            self._holes = np.zeros(self.pages + 2, np.bool_)
         self._holes[span.start + 1 : span.stop + 1] = True
         self.locked[span.start : span.stop] = False
 
@@ -153,4 +170,6 @@ class LinuxRegion(Region):
 
     def pieces(self, span: Span) -> list[Span]:
         """Return the parts of `span` without holes, ascending."""
+        if self._holes is None:
+            return [span] if len(span) else []
         return list(runs(~self._holes[span.start + 1 : span.stop + 1], span.start))

@@ -237,8 +237,8 @@ class Capabilities:
 
 
 class Region:
-    """Private anonymous memory of one process, between two guard pages. Made by :meth:`Kernel.map`, freed by
-    :meth:`Kernel.unmap`; a kernel subclasses it to keep what it needs to know.
+    """Private anonymous memory of one process. Made by :meth:`Kernel.map`, freed by :meth:`Kernel.unmap`; a kernel
+    subclasses it to keep what it needs to know.
 
     Attributes
     ----------
@@ -290,11 +290,20 @@ class Kernel(abc.ABC):
     # --- memory ---
 
     @abc.abstractmethod
-    def map(self, length_bytes: int) -> Region:
+    def map(self, length_bytes: int, *, packed: bool = False) -> Region:
         """Map at least `length_bytes` of private anonymous memory, rounded up to pages, between guard pages.
 
         No huge pages, not in core dumps, not inherited by a forked child (a page that a child shares is not paged
         out). Touches no page. Does not fault.
+
+        Parameters
+        ----------
+        length_bytes : int
+            At least 1.
+        packed : bool
+            Whether a small region may lie next to others in one mapping, with guard pages round them all. The kernel
+            bounds how many mappings there may be, and readahead may then bring in pages of a neighbour. Everything
+            else is as for a region with a mapping of its own.
 
         Raises
         ------
@@ -306,7 +315,10 @@ class Kernel(abc.ABC):
 
     @abc.abstractmethod
     def unmap(self, region: Region) -> None:
-        """Give the region back, unlocking what is locked. Using it afterwards raises :class:`UnmappedError`."""
+        """Give the region back, unlocking what is locked. Using it afterwards raises :class:`UnmappedError`.
+
+        Its memory and its swap go at once, those of a packed one too.
+        """
 
     @abc.abstractmethod
     def write(self, region: Region, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:

@@ -199,6 +199,16 @@ def locked_bytes() -> int:
     return int(status_field("VmLck")) * 1024
 
 
+def mapping_count() -> int:
+    """Return how many parts this process's address space has; takes some 0.1 s where there are tens of thousands."""
+    return Path("/proc/self/maps").read_bytes().count(b"\n")
+
+
+def mapping_limit() -> int:
+    """Return ``vm.max_map_count``."""
+    return int(Path("/proc/sys/vm/max_map_count").read_text())
+
+
 def lock_limit_bytes() -> int | None:
     """Return RLIMIT_MEMLOCK in bytes, None if it does not bind the calling thread."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)

@@ -7,6 +7,7 @@ import os
 import select
 import threading
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from samplecache.clock import Clock
 from samplecache.errors import InvalidSpanError, MappingError, UnavailableError
 from samplecache.kernel.inspection import ENTRY_EXCLUSIVE, ENTRY_PRESENT, ENTRY_SWAPPED, SLOT_SHIFT, InspectedKernel
+from samplecache.kernel.packing import ARENA_BYTES, LARGEST_PACKED_BYTES, Packing, no_holes
 from samplecache.kernel.port import (
     Advice,
     Capabilities,
@@ -60,18 +62,27 @@ _IN_CORE: Final = bytes(_TIERS[flags] >= Tier.SWAP_CACHE for flags in range(256)
 _NOT_SWAPPED: Final = bytes(flags for flags in range(256) if _TIERS[flags] != Tier.SWAPPED)
 
 
-class _Region(Region):
-    """A region, its contents, and where the model keeps its pages.
+class _Mapping:
+    """What one or many regions lie in.
 
     Contents take memory of this machine as far as they have been written: a driver may write pages in the model only.
     """
 
-    __slots__ = ("contents", "model")
-
     def __init__(self, model: SimulatedRegion, page_bytes: int) -> None:
-        super().__init__(model.pages)
         self.model = model
         self.contents = mmap.mmap(-1, model.pages * page_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+class _Region(Region):
+    """A region, its contents, and where the model keeps its pages; what it lies in, if that holds others too."""
+
+    __slots__ = ("arena", "contents", "model")
+
+    def __init__(self, model: SimulatedRegion, contents: memoryview, arena: _Mapping | None = None) -> None:
+        super().__init__(model.pages)
+        self.model = model
+        self.contents = contents
+        self.arena = arena
 
 
 class SimulatedKernel(InspectedKernel):
@@ -102,6 +113,7 @@ class SimulatedKernel(InspectedKernel):
         self._clock = clock
         self._lock = threading.Lock()
         self._mapped_bytes = 0
+        self._packing: Packing[_Mapping] = Packing(ARENA_BYTES // self.page_bytes)
 
     @staticmethod
     def model(region: Region) -> SimulatedRegion:
@@ -110,32 +122,54 @@ class SimulatedKernel(InspectedKernel):
 
     # --- memory ---
 
-    def map(self, length_bytes: int) -> Region:
+    def map(self, length_bytes: int, *, packed: bool = False) -> Region:
         """See :meth:`Kernel.map`. The limit is ``address_space_bytes`` of the options."""
         if length_bytes <= 0:
             raise InvalidSpanError(f"{length_bytes} bytes cannot be mapped", remedy="Ask for one byte at least")
         pages = -(-length_bytes // self.page_bytes)
-        limit_bytes = self._options.address_space_bytes
         with self._lock:
-            mapped_bytes = self._mapped_bytes + pages * self.page_bytes
-            if limit_bytes is not None and mapped_bytes > limit_bytes:
-                raise MappingError(
-                    f"{length_bytes} bytes would not fit into the {limit_bytes} of the simulated address space",
-                    remedy="Ask for less, unmap something, or raise the simulated limit",
-                    length_bytes=length_bytes,
-                    limit_bytes=limit_bytes,
-                )
-            region = _Region(self.machine.map(pages), self.page_bytes)
-            self._mapped_bytes = mapped_bytes
-        return region
+            if packed and length_bytes <= LARGEST_PACKED_BYTES:
+                with suppress(MappingError):  # where there is no room for an arena, there may be for one region
+                    return self._map_packed(pages)
+            mapping = self._map(pages)
+            return _Region(mapping.model, memoryview(mapping.contents))
+
+    def _map(self, pages: int) -> _Mapping:
+        length_bytes, limit_bytes = pages * self.page_bytes, self._options.address_space_bytes
+        if limit_bytes is not None and self._mapped_bytes + length_bytes > limit_bytes:
+            raise MappingError(
+                f"{length_bytes} bytes would not fit into the {limit_bytes} of the simulated address space",
+                remedy="Ask for less, unmap something, or raise the simulated limit",
+                length_bytes=length_bytes,
+                limit_bytes=limit_bytes,
+            )
+        mapping = _Mapping(self.machine.map(pages), self.page_bytes)
+        self._mapped_bytes += length_bytes
+        return mapping
+
+    def _map_packed(self, pages: int) -> _Region:
+        while (taken := self._packing.take(pages)) is None:
+            self._packing.add(self._map(ARENA_BYTES // self.page_bytes))
+        arena, first = taken
+        contents = memoryview(arena.contents)[first * self.page_bytes : (first + pages) * self.page_bytes]
+        return _Region(self.machine.lend(arena.model, first, first + pages), contents, arena)
 
     def unmap(self, region: Region) -> None:
         """See :meth:`Kernel.unmap`. Threads that are waiting for its pages get :class:`UnmappedError`."""
         own = _own(region)
         with self._lock:
+            if own.arena is None:
+                self.machine.unmap(own.model)
+                self._mapped_bytes -= len(own.contents)
+                own.contents = memoryview(b"")  # the mapping goes with its last view
+                return
+            arena, first = own.arena, own.model.base - own.arena.model.base
             self.machine.unmap(own.model)
-            self._mapped_bytes -= len(own.contents)
-            own.contents.close()
+            own.contents = memoryview(b"")
+            arena.contents.madvise(mmap.MADV_DONTNEED, first * self.page_bytes, own.pages * self.page_bytes)
+            if self._packing.give_back(arena, first, own.pages):
+                self.machine.unmap(arena.model)
+                self._mapped_bytes -= len(arena.contents)
 
     def write(self, region: Region, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
         """See :meth:`Kernel.write`. Contents change when every page is there, or not at all."""
@@ -287,6 +321,8 @@ class SimulatedKernel(InspectedKernel):
     def punch(self, region: Region, span: Span) -> None:
         """See :meth:`InspectedKernel.punch`."""
         model = self._checked(region, span)
+        if _own(region).arena is not None:
+            raise no_holes()
         with self._lock:
             self.machine.punch(model, span.start, span.stop)
 

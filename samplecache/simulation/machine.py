@@ -85,7 +85,7 @@ class Machine:
         return region
 
     def unmap(self, region: SimulatedRegion) -> None:
-        """Give a region back with its frames, slots and locks.
+        """Give a region back with its frames, slots and locks. What was lent stays mapped, its pages NONE.
 
         Raises
         ------
@@ -94,8 +94,18 @@ class Machine:
         """
         region.check()
         region.mapped = False
-        self._release(range(region.base, region.base + region.pages))
-        self._table.free(region.base, region.pages)
+        stop = region.base + region.pages
+        self._release(range(region.base, stop))
+        if region.lent:
+            self._table.clear(region.base, region.pages)
+            region.vmas.set_locked(region.base, stop, locked=False)
+        else:
+            self._table.free(region.base, region.pages)
+
+    def lend(self, region: SimulatedRegion, start: int, stop: int) -> SimulatedRegion:
+        """Return a part of a region as a region, whose neighbours are the rest."""
+        pages = self._pages(region, start, stop)
+        return SimulatedRegion(pages.start, len(pages), of=region)
 
     def punch(self, region: SimulatedRegion, start: int, stop: int) -> None:
         """Unmap a part of a region. Touching it is an error from then on."""

@@ -82,19 +82,23 @@ def ascending(run: range) -> tuple[int, int]:
 
 
 class SimulatedRegion:
-    """Pages ``[base, base + pages)`` of the table, and the parts they fall into. Begins at a PMD boundary.
+    """Pages ``[base, base + pages)`` of the table, and the parts they fall into.
 
-    It is anonymous memory, or a `file`.
+    It is anonymous memory, or a `file`; a mapping of its own, which begins at a PMD boundary, or a piece `of` another
+    region, with which it shares its parts.
     """
 
-    __slots__ = ("base", "file", "mapped", "pages", "vmas")
+    __slots__ = ("base", "file", "lent", "mapped", "origin", "pages", "vmas")
 
-    def __init__(self, base: int, pages: int, *, file: bool = False) -> None:
+    def __init__(self, base: int, pages: int, *, file: bool = False, of: SimulatedRegion | None = None) -> None:
         self.base = base
         self.pages = pages
         self.file = file
+        self.lent = of is not None
         self.mapped = True
-        self.vmas = Vmas(base, base + pages)
+        self.origin: int = base if of is None else of.origin
+        """A page that begins at a PMD boundary."""
+        self.vmas: Vmas = Vmas(base, base + pages) if of is None else of.vmas
 
     def check(self) -> None:
         """Raise unless it is mapped.
@@ -146,11 +150,15 @@ class PageTable:
         self.older.extend(array("i", [UNLISTED]) * pages)
         self._numbers.extend(range(len(self._numbers), len(self._numbers) + pages))
 
+    def clear(self, start: int, pages: int) -> None:
+        """Make the pages from `start` on NONE again. They are in no list and have no slot."""
+        self.flags[start : start + pages] = bytes(pages)
+        self.content[start : start + pages] = bytes(pages)
+
     def free(self, start: int, pages: int) -> None:
         """Take the numbers from `start` on back; their pages are NONE again. They are in no list and have no slot."""
         stop = start + pages
-        self.flags[start:stop] = bytes(pages)
-        self.content[start:stop] = bytes(pages)
+        self.clear(start, pages)
         gaps = self._free
         first = last = bisect(gaps, (start, stop))
         if first and gaps[first - 1][1] == start:

@@ -83,7 +83,7 @@ class VmaReadahead:
             start = page - window + 1
         else:
             start = page - (window - 1) // 2
-        pmd = page - (page - region.base) % PMD_PAGES
+        pmd = page - (page - region.origin) % PMD_PAGES
         stop = min(start + window, vma.stop, pmd + PMD_PAGES)
         return (range(max(start, vma.start, pmd), stop),)
 

@@ -16,9 +16,9 @@ from samplecache.kernel.port import Advice, Kernel, Operation, Region, Span, Tie
 PAGES = 64
 
 
-@pytest.fixture
-def region(kernel: Kernel) -> Iterator[Region]:
-    region = kernel.map(PAGES * kernel.page_bytes)
+@pytest.fixture(params=[False, True], ids=["alone", "packed"])
+def region(kernel: Kernel, request: pytest.FixtureRequest) -> Iterator[Region]:
+    region = kernel.map(PAGES * kernel.page_bytes, packed=request.param)
     yield region
     with suppress(UnmappedError):
         kernel.unmap(region)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from samplecache.errors import LockLimitError, NotPermittedError
+from samplecache.errors import LockLimitError, NotPermittedError, UnavailableError
 from samplecache.kernel import procfs
 from samplecache.kernel.ledger import LockGrant, LockLedger, default_lock_budget
 from samplecache.kernel.linux import LinuxKernel
@@ -102,3 +102,23 @@ def test_the_default_budget_leaves_a_quarter_to_others(
         assert default_lock_budget(capabilities) == 12 * kernel.page_bytes
 
     without_ipc_lock(body)
+
+
+def test_as_many_locks_as_there_may_be_mappings_say_so(kernel: LinuxKernel) -> None:
+    held_bytes = procfs.locked_bytes()
+    # Each locked page between two that are not takes two mappings more.
+    regions = [kernel.map(2 * kernel.page_bytes, packed=True) for _ in range(procfs.mapping_limit() // 2)]
+
+    def lock_all() -> None:
+        for region in regions:
+            kernel.lock(region, Span(0, 1))
+
+    try:
+        with pytest.raises(UnavailableError, match=r"mappings of the \d+ that vm\.max_map_count allows") as caught:
+            lock_all()
+        assert "sysctl -w vm.max_map_count=" in str(caught.value)
+        assert kernel.read(regions[0], 0, 1) == b"\0"  # what there is goes on
+    finally:
+        for region in regions:
+            kernel.unmap(region)
+    assert procfs.locked_bytes() == held_bytes

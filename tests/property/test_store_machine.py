@@ -42,8 +42,8 @@ class WatchedKernel(SimulatedKernel):
         super().__init__(options, VirtualClock())
         self.mapped: set[Region] = set()
 
-    def map(self, length_bytes: int) -> Region:
-        region = super().map(length_bytes)
+    def map(self, length_bytes: int, *, packed: bool = False) -> Region:
+        region = super().map(length_bytes, packed=packed)
         self.mapped.add(region)
         return region
 

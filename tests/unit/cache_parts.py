@@ -72,8 +72,8 @@ class GatedKernel(SimulatedKernel):
             self.reached.set()
             passes(self.gate)
 
-    def map(self, length_bytes: int) -> Region:
-        region = super().map(length_bytes)
+    def map(self, length_bytes: int, *, packed: bool = False) -> Region:
+        region = super().map(length_bytes, packed=packed)
         self.mapped.add(region)
         return region
 

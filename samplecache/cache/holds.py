@@ -60,14 +60,14 @@ class Holds:
     def begin_playing(self, content: Content, session_id: str) -> None:
         """Note that a session plays `content`, and hand it what waits for one. Never blocks."""
         with self._lock:
-            content.players.add(session_id)
+            content.players |= {session_id}
             for hold in self._waiting.pop(content, []):
                 self._hand_over(hold, session_id)
 
     def end_playing(self, content: Content, session_id: str) -> None:
         """Note that the session has ended. Blocks while a page of the content is being locked."""
         with self._lock:
-            content.players.discard(session_id)
+            content.players -= {session_id}
         # The session has given its locks up; this is for what was handed to it since.
         self._ledger.release(session_id, content.region)
 

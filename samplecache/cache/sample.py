@@ -70,8 +70,12 @@ class Content:
         Ids under which it is stored. Empty once it is replaced or removed.
     leases : int
         Uses under way; while there are any it stays mapped.
-    players : set of str
+    pins : int
+        How many of its samples are pinned.
+    players : frozenset of str
         Ids of the sessions that are playing it.
+    last_use : int
+        A number that rises with each use of any content.
     """
 
     region: Region
@@ -82,7 +86,14 @@ class Content:
     charged_bytes: int
     sample_ids: set[str] = field(default_factory=set)
     leases: int = 0
-    players: set[str] = field(default_factory=set)
+    pins: int = 0
+    players: frozenset[str] = frozenset()
+    last_use: int = 0
+
+    @property
+    def evictable(self) -> bool:
+        """Whether it may be evicted to make room: it is stored, and nobody uses it or has pinned it."""
+        return not self.leases and not self.pins and bool(self.sample_ids)
 
     @property
     def playing(self) -> int:

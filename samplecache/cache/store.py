@@ -5,19 +5,21 @@ It is bookkeeping over regions: it maps and unmaps, and never reads or writes sa
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from sortedcontainers import SortedDict
+
 from samplecache.audio.format import AudioFormat
+from samplecache.cache.recency import Recency
 from samplecache.cache.sample import Content, Sample, check_sample_id, check_tags
+from samplecache.cache.tags import TagIndex
 from samplecache.errors import ConflictError, LimitError, SampleNotFoundError, StoreFullError
 from samplecache.kernel.port import Kernel, Region
 
@@ -81,6 +83,9 @@ class Lease:
 class Store:
     """Samples by id. All methods may be called from any thread; none faults.
 
+    Nothing goes through all samples: what is looked up, published, leased or removed costs the logarithm of how many
+    there are, a page its own length, and making room what it evicts. Several tags at once cost what the rarest has.
+
     Parameters
     ----------
     kernel : Kernel
@@ -97,11 +102,12 @@ class Store:
         self.max_samples = max_samples
         self._lock = threading.RLock()
         self._freed: list[Region] = []
-        self._samples: dict[str, Sample] = {}
-        self._ids: list[str] = []
-        # Least recently used first. Also holds contents that are replaced but still played: they are charged too.
-        self._contents: OrderedDict[tuple[AudioFormat, bytes], Content] = OrderedDict()
+        self._samples: SortedDict[str, Sample] = SortedDict()
+        self._tags = TagIndex()
+        self._contents: dict[tuple[AudioFormat, bytes], Content] = {}
+        # Contents that are replaced but still played: they are charged too.
         self._orphans: set[Content] = set()
+        self._recency = Recency()
         self._used_bytes = 0
         self._evictions = 0
         self._listeners: list[Callable[[str], None]] = []
@@ -155,20 +161,31 @@ class Store:
     def page(self, after: str, limit: int, tags: frozenset[str]) -> tuple[list[Sample], bool]:
         """Return at most `limit` samples with ids after `after` that have all `tags`, and whether there are more."""
         with self._lock:
-            start = bisect.bisect_right(self._ids, after)
-            # With tags it may be every sample that is looked at: not under the lock that opening a session needs.
-            ids = self._ids[start:] if tags else self._ids[start : start + limit + 1]
-        samples = filter(None, map(self._samples.get, ids))
-        found = list(itertools.islice((sample for sample in samples if tags <= set(sample.tags)), limit + 1))
+            by_id = self._tags.rarest(tags) if tags else self._samples
+            ids = by_id.irange(minimum=after, inclusive=(False, True))
+            # With several tags it may be very many that are looked at: not under the lock that opening a session needs.
+            if len(tags) > 1:
+                ids = iter(list(ids))
+            else:
+                found = [self._samples[sample_id] for sample_id in itertools.islice(ids, limit + 1)]
+        if len(tags) > 1:
+            found = list(itertools.islice(self._having(tags, ids), limit + 1))
         return found[:limit], len(found) > limit
 
+    def _having(self, tags: frozenset[str], ids: Iterable[str]) -> Iterator[Sample]:
+        samples = filter(None, map(self._samples.get, ids))
+        return (sample for sample in samples if tags.issubset(sample.tags))
+
     def count(self, tags: frozenset[str]) -> int:
-        """Return how many samples have all `tags`."""
+        """Return how many samples have all `tags`; of several, it goes through those that have the rarest."""
         if not tags:
             return len(self._samples)
         with self._lock:
-            samples = list(self._samples.values())
-        return sum(tags <= set(sample.tags) for sample in samples)
+            rarest = self._tags.rarest(tags)
+            if len(tags) == 1:
+                return len(rarest)
+            ids = list(rarest)
+        return sum(1 for _ in self._having(tags, ids))
 
     def lease(self, sample_id: str, *, used: bool = True) -> Lease:
         """Return a lease on the sample and, if it is to be `used`, mark it most recently used.
@@ -180,7 +197,7 @@ class Store:
         with self._lock:
             sample = self.get(sample_id)
             if used:
-                self._contents.move_to_end((sample.content.format, sample.content.sha256))
+                self._recency.use(sample.content)
             return Lease(self, sample)
 
     # --- changing ---
@@ -245,10 +262,9 @@ class Store:
                 self._used_bytes += charged_bytes
             else:
                 self._freed.append(region)
-                self._contents.move_to_end(key)
-            sample = Sample(sample_id, content, tags, pinned, strategy, created_unix_ns)
-            content.sample_ids.add(sample_id)
-            self._bind(sample)
+            self._bind(Sample(sample_id, content, tags, pinned, strategy, created_unix_ns))
+            self._recency.use(content)
+            sample = self._samples[sample_id]
         return Publication(sample, deduplicated, evicted)
 
     def update(
@@ -276,6 +292,9 @@ class Store:
                 strategy=old.strategy if strategy is None else strategy,
             )
             self._samples[sample_id] = new
+            self._tags.replace(sample_id, old.tags, new.tags)
+            new.content.pins += new.pinned - old.pinned
+            self._recency.sort(new.content)
             self._tell(sample_id)
         return new
 
@@ -295,9 +314,10 @@ class Store:
             for content in (*self._contents.values(), *self._orphans):
                 self._kernel.unmap(content.region)
             self._samples.clear()
-            self._ids.clear()
+            self._tags.clear()
             self._contents.clear()
             self._orphans.clear()
+            self._recency.clear()
             self._used_bytes = 0
 
     # --- inside, under the lock ---
@@ -340,14 +360,10 @@ class Store:
         missing_bytes = self._used_bytes + wanted_bytes - self.budget_bytes
         if leaving is not None:
             missing_bytes -= leaving.charged_bytes
-        victims: list[Content] = []
-        for content in self._contents.values():
-            if missing_bytes <= 0:
-                break
-            if content is not leaving and self._evictable(content):
-                victims.append(content)
-                missing_bytes -= content.charged_bytes
-        if missing_bytes > 0:
+        if missing_bytes <= 0:
+            return []
+        victims = self._recency.victims(missing_bytes, leaving)
+        if victims is None:
             raise StoreFullError(
                 f"{wanted_bytes} bytes do not fit: {self._used_bytes} of {self.budget_bytes} are used, and what is not "
                 "pinned or playing is too little",
@@ -358,9 +374,6 @@ class Store:
             )
         return victims
 
-    def _evictable(self, content: Content) -> bool:
-        return content.leases == 0 and not any(self._samples[name].pinned for name in content.sample_ids)
-
     def _evict(self, content: Content) -> list[tuple[str, int]]:
         names = sorted(content.sample_ids)
         for name in names:
@@ -370,17 +383,18 @@ class Store:
         return [(name, content.charged_bytes if name == names[-1] else 0) for name in names]
 
     def _bind(self, sample: Sample) -> None:
-        old = self._samples.get(sample.sample_id)
-        if old is None:
-            bisect.insort(self._ids, sample.sample_id)
-        elif old.content is not sample.content:
-            self._leave(old)
+        content, old = sample.content, self._samples.get(sample.sample_id)
+        content.sample_ids.add(sample.sample_id)
+        content.pins += sample.pinned
         self._samples[sample.sample_id] = sample
+        self._tags.replace(sample.sample_id, old.tags if old is not None else (), sample.tags)
+        if old is not None:
+            self._leave(old, keeps_id=old.content is content)
         self._tell(sample.sample_id)
 
     def _unbind(self, sample: Sample) -> None:
         del self._samples[sample.sample_id]
-        del self._ids[bisect.bisect_left(self._ids, sample.sample_id)]
+        self._tags.replace(sample.sample_id, sample.tags, ())
         self._leave(sample)
         self._tell(sample.sample_id)
 
@@ -388,9 +402,12 @@ class Store:
         for listener in self._listeners:
             listener(sample_id)
 
-    def _leave(self, sample: Sample) -> None:
+    def _leave(self, sample: Sample, *, keeps_id: bool = False) -> None:
         content = sample.content
-        content.sample_ids.discard(sample.sample_id)
+        content.pins -= sample.pinned
+        if not keeps_id:
+            content.sample_ids.discard(sample.sample_id)
+        self._recency.sort(content)
         if not content.sample_ids:
             del self._contents[content.format, content.sha256]
             self._orphans.add(content)
@@ -399,12 +416,14 @@ class Store:
     def _begin_lease(self, lease: Lease) -> None:
         with self._lock:
             lease.content.leases += 1
+            self._recency.sort(lease.content)
 
     def _end_lease(self, lease: Lease) -> None:
         with self._changing():
             if lease.held:
                 lease.held = False
                 lease.content.leases -= 1
+                self._recency.sort(lease.content)
                 self._free_if_unused(lease.content)
 
     def _free_if_unused(self, content: Content) -> None:

@@ -30,7 +30,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.errors import InvalidError, LimitError, OutOfRangeError
 from samplecache.kernel.ledger import LockLedger, default_lock_budget
 from samplecache.kernel.port import Capabilities, Kernel, Residency
-from samplecache.strategy.events import Degraded, Evicted, PrefetchDone
+from samplecache.strategy.events import Degraded, Evicted, PrefetchDone, SessionEnded
 from samplecache.strategy.registry import Binding, StrategyRegistry
 from samplecache.strategy.view import ChoiceView
 from samplecache.witness import Witness
@@ -346,6 +346,22 @@ class SampleCache:
         self._announced.end_playing(session.sample.content, session.account)
         self.totals.end_session(session.session_id)
         self._holds.end_playing(session.sample.content, session.session_id)
+        stats = session.playback.stats
+        self.events.publish(
+            SessionEnded(
+                self.clock.now_ns(),
+                session.session_id,
+                session.sample.sample_id,
+                session.strategy,
+                stats.blocks,
+                stats.late_blocks,
+                session.played_pages,
+                stats.prefetched.asked,
+                stats.prefetched.useful,
+                stats.prefetched.late,
+                stats.prefetched.wasted,
+            )
+        )
 
     # --- samples ---
 

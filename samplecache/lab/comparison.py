@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from samplecache.cache.cache import CacheSettings
+from samplecache.cache.settings import CacheSettings
 from samplecache.errors import ConfigurationError
 from samplecache.lab.virtual import Outcome, VirtualCache
 from samplecache.lab.workload import Workload, beat

@@ -1,0 +1,121 @@
+"""``python -m benchmarks.prefetch [CASE ...] [--kernel simulated|linux|both] [--repeat N] [--json FILE]``."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import platform
+import random
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from benchmarks.prefetch import real, simulated
+from benchmarks.prefetch.cases import CASES, Case
+from benchmarks.prefetch.figures import FIGURES, Run, Series
+from samplecache.cli.render import print_table, stderr
+
+NOISY_MS: Final = 50
+"""A machine that wakes a sleeping thread so late makes half a lead's lateness of its own: such a run is repeated."""
+ATTEMPTS: Final = 3
+
+
+class On(enum.StrEnum):
+    """Which kernels to play on."""
+
+    SIMULATED = "simulated"
+    LINUX = "linux"
+    BOTH = "both"
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help=f"Of {', '.join(CASES)}.")] = None,
+    kernel: Annotated[On, typer.Option(help="Where: linux needs root, and makes swap and limits of its own.")] = (
+        On.SIMULATED
+    ),
+    repeat: Annotated[int, typer.Option(min=1, help="Repetitions; contenders take turns within each.")] = 10,
+    contenders: Annotated[str, typer.Option(help="Only these, by label, with commas between.")] = "",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write all single figures.")] = None,
+) -> None:
+    """Play cases under several strategies and print median (range) of what came of it."""
+    for name in names or ():
+        if name not in CASES:
+            raise typer.BadParameter(f"{name!r} is no case. Give some of {', '.join(CASES)}")
+    results: list[dict[str, Any]] = []
+    for name in names or CASES:
+        case = _only(CASES[name], contenders)
+        for where in (On.SIMULATED, On.LINUX):
+            if kernel in (where, On.BOTH):
+                label, series = _simulate(case, repeat) if where is On.SIMULATED else _measure(case, repeat)
+                _print(case, label, series)
+                results.append(_document(case, label, series))
+                if json_file is not None:
+                    json_file.write_text(json.dumps(results, indent=1))
+
+
+def _only(case: Case, labels: str) -> Case:
+    if not labels:
+        return case
+    wanted = labels.split(",")
+    return dataclasses.replace(case, contenders=tuple(c for c in case.contenders if c.name in wanted))
+
+
+def _simulate(case: Case, repeat: int) -> tuple[str, list[Series]]:
+    series = [Series(contender.name) for contender in case.contenders]
+    for seed in range(repeat):
+        for contender, those in zip(case.contenders, series, strict=True):
+            stderr().print(f"simulating {case.name}, {contender.name}, seed {seed} ...")
+            those.runs.append(simulated.run(case, contender, seed))
+    return f"SIMULATED: {case.simulated_device}, {case.device_line}; seeds 0 to {repeat - 1}", series
+
+
+def _measure(case: Case, repeat: int) -> tuple[str, list[Series]]:
+    series = [Series(contender.name) for contender in case.contenders]
+    order = random.Random(0)  # noqa: S311 -- turns, no secret
+    noisy = 0
+    with real.serve(case, case.workload("", False)) as server:
+        for repetition in range(repeat):
+            turns = list(zip(case.contenders, series, strict=True))
+            order.shuffle(turns)  # so that none always follows the same one
+            for contender, those in turns:
+                stderr().print(f"measuring {case.name}, {contender.name}, {repetition + 1} of {repeat} ...")
+                for attempt in range(ATTEMPTS):
+                    run: Run = real.run(case, contender, server)
+                    if run.machine_ns < NOISY_MS * 1_000_000 or attempt == ATTEMPTS - 1:
+                        break
+                    noisy += 1
+                those.runs.append(run)
+    disturbed = f"; {noisy} runs that the machine itself stalled by over {NOISY_MS} ms were repeated" if noisy else ""
+    return (
+        f"MEASURED: Linux {platform.release()}, fresh swap file, {case.device_line}; {repeat} turns{disturbed}",
+        series,
+    )
+
+
+def _print(case: Case, label: str, series: list[Series]) -> None:
+    typer.echo(f"\n{case.name}: {case.about}\n{label}; median (range)")
+    rows = [(those.contender, *(those.cell(figure) for figure in FIGURES)) for those in series]
+    told = [any(row[1 + column] != "-" for row in rows) for column in range(len(FIGURES))]
+    columns = ("played by", *(figure for figure, shown in zip(FIGURES, told, strict=True) if shown))
+    shown_rows = [(row[0], *(cell for cell, shown in zip(row[1:], told, strict=True) if shown)) for row in rows]
+    print_table(columns, shown_rows, empty="nothing", numbers=columns[1:])
+
+
+def _document(case: Case, label: str, series: list[Series]) -> dict[str, Any]:
+    return {
+        "case": case.name,
+        "about": case.about,
+        "how": label,
+        "contenders": {
+            those.contender: [
+                dataclasses.asdict(run) | {name: figure(run) for name, figure in FIGURES.items()} for run in those.runs
+            ]
+            for those in series
+        },
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

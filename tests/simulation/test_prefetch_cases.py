@@ -1,0 +1,47 @@
+"""The cases of ``benchmarks/prefetch``, as far as strategies without tuning decide them."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.prefetch import simulated
+from benchmarks.prefetch.cases import CASES, Contender
+from benchmarks.prefetch.figures import Series
+
+PAGES_OF_TEN_SECONDS = -(-48_000 * 10 * 4 // 4096)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "major", "minor"),
+    [("none", 59, PAGES_OF_TEN_SECONDS - 59), ("willneed", 0, PAGES_OF_TEN_SECONDS), ("touch", 0, 0)],
+)
+def test_with_ample_memory_an_announced_sample_is_read_once_and_in_time(strategy: str, major: int, minor: int) -> None:
+    run = simulated.run(CASES["ample"], Contender(strategy), seed=0)
+    assert (run.total("late_blocks"), run.pages_in, run.pages_played) == (0, PAGES_OF_TEN_SECONDS, PAGES_OF_TEN_SECONDS)
+    assert (run.total("major_faults"), run.total("minor_faults")) == (major, minor)
+
+
+def test_advice_is_worth_nothing_where_the_sample_does_not_fit() -> None:
+    nothing, advised = (simulated.run(CASES["large"], Contender(name), seed=0) for name in ("none", "willneed"))
+    assert nothing.swap_ins_per_page == 1
+    assert advised.swap_ins_per_page == pytest.approx(2, abs=0.01)
+    assert advised.total("major_faults") > 0.9 * nothing.total("major_faults")
+
+
+def test_who_is_resident_takes_no_fault() -> None:
+    run = simulated.run(CASES["triggers"], Contender("none", tagged=False, cold=False), seed=0)
+    assert (run.pages_in, run.total("major_faults"), run.total("minor_faults")) == (0, 0, 0)
+
+
+def test_one_seed_gives_one_run() -> None:
+    first, second = (simulated.run(CASES["slow-8"], Contender("willneed"), seed=3) for _ in range(2))
+    assert first == second
+
+
+def test_a_cell_shows_median_and_range() -> None:
+    series = Series("none")
+    for strategy in ("none", "touch", "none"):
+        series.runs.append(simulated.run(CASES["ample"], Contender(strategy), seed=0))
+    assert series.cell("major faults") == "59 (0-59)"
+    assert series.cell("underruns") == "0"
+    assert series.cell("server CPU, % of a core") == "-"

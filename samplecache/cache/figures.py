@@ -9,40 +9,57 @@ from dataclasses import dataclass, field, replace
 
 from samplecache.cache.accounts import Account, PageOutcomes
 from samplecache.cache.playback import PlaybackStats
-from samplecache.clock import NS_PER_S
+from samplecache.cache.throughput import REMEMBERED, Throughput, percentile
 from samplecache.kernel.port import FaultCounts
 from samplecache.strategy.events import UnderrunCause
 from samplecache.strategy.view import PageInFigures
 
-_REMEMBERED = 64
-"""Measurements kept: enough for a steady median, few enough to follow a device whose load changes."""
-
 
 class PageInMeter:
-    """Medians of what page-ins have cost lately. Any thread."""
+    """What page-ins have cost lately, with its spread. Any thread.
+
+    The latency of a single page-in is what threads waited that took major faults: those that read for clients, and
+    workers that touch or populate. The rate is what came in while something was awaited; see
+    :class:`~samplecache.cache.throughput.Throughput`.
+    """
 
     def __init__(self) -> None:
-        self._latencies_ns: deque[int] = deque(maxlen=_REMEMBERED)
-        self._rates: deque[int] = deque(maxlen=_REMEMBERED)
+        self._lock = threading.Lock()
+        self._latencies_ns: deque[int] = deque(maxlen=REMEMBERED)
+        self._throughput = Throughput()
 
     def record_faults(self, major_faults: int, elapsed_ns: int) -> None:
-        """Take in a read that waited for `major_faults` page-ins one after the other."""
+        """Take in that a thread waited for `major_faults` page-ins one after the other."""
         if major_faults:
             self._latencies_ns.append(elapsed_ns // major_faults)
 
-    def record_prefetch(self, brought_in_bytes: int, elapsed_ns: int) -> None:
-        """Take in a prefetch that brought so many bytes in."""
-        if brought_in_bytes and elapsed_ns:
-            self._rates.append(brought_in_bytes * NS_PER_S // elapsed_ns)
+    def begin(self, now_ns: int) -> None:
+        """Take in that something is awaited from the swap device."""
+        with self._lock:
+            self._throughput.begin(now_ns)
+
+    def end(self, arrived_bytes: int, now_ns: int) -> None:
+        """Take in that so much of what was awaited arrived, at `now_ns`, and that it is not awaited any more."""
+        with self._lock:
+            self._throughput.end(arrived_bytes, now_ns)
+
+    def lose(self, now_ns: int) -> None:
+        """Take in that something is not awaited any more, and that it is not known when it arrived."""
+        with self._lock:
+            self._throughput.lose(now_ns)
 
     @property
     def figures(self) -> PageInFigures:
-        """The medians now; None where nothing was measured yet."""
+        """The figures now; None where nothing was measured yet."""
         # deque.copy is atomic under the GIL; iterating the live one while another thread appends would raise.
-        latencies_ns, rates = self._latencies_ns.copy(), self._rates.copy()
+        latencies_ns = self._latencies_ns.copy()
+        with self._lock:
+            rate, low_rate = self._throughput.median, self._throughput.low
         return PageInFigures(
-            int(statistics.median(latencies_ns)) if latencies_ns else None,
-            int(statistics.median(rates)) if rates else None,
+            latency_ns=int(statistics.median(latencies_ns)) if latencies_ns else None,
+            bytes_per_s=rate,
+            latency_high_ns=percentile(latencies_ns, 95),
+            bytes_per_s_low=low_rate,
         )
 
 

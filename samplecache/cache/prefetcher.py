@@ -11,6 +11,7 @@ from typing import Final
 from samplecache.cache.accounts import Account
 from samplecache.cache.executor import ActionExecutor
 from samplecache.cache.figures import PageInMeter
+from samplecache.cache.flights import Flights
 from samplecache.cache.sample import Sample
 from samplecache.cache.work import Work, Workers
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
@@ -277,10 +278,11 @@ class Prefetch:
     def _do_chunk(self, action: Action) -> Iterator[None]:
         """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
         head, account = next(action.span.chunks(CHUNK_PAGES), action.span), self.order.account
-        if brings_in(action):
-            account.ask(head, self._seen)
+        asked = account.ask(head, self._seen) if brings_in(action) else 0
+        measuring = self._prefetcher.measure(self.order, replace(action, span=head), asked)
         short = self._prefetcher.execute(self.order, replace(action, span=head))
         yield
+        measuring()
         if waits_for_pages(action) and not short:
             account.arrive(head)
         elif gives_back(action):
@@ -340,10 +342,6 @@ class Prefetch:
             self._report()
 
     def _report(self) -> None:
-        progress = self.progress
-        self._prefetcher.meter.record_prefetch(
-            progress.pages_in * self._prefetcher.kernel.page_bytes, progress.elapsed_ns
-        )
         try:
             self._on_end(self)
         finally:
@@ -399,6 +397,7 @@ class Prefetcher:
         self._work = work
         self._capabilities = capabilities
         self._executor = ActionExecutor(kernel, ledger)
+        self._flights = Flights(kernel, clock, work.call_at, meter)
 
     def prefetch(self, order: Order, on_end: Callable[[Prefetch], None]) -> Prefetch:
         """Return a prefetch of `order`, to be started.
@@ -450,6 +449,26 @@ class Prefetcher:
             return self._executor.execute(order.holder, order.sample.content, action)
         except SamplecacheError as error:
             return str(error)
+
+    def measure(self, order: Order, action: Action, pages: int) -> Callable[[], None]:
+        """Begin to measure `action`, which is to bring in `pages` pages; return what is to be called once it is done.
+
+        Both on the thread that does it.
+        """
+        if not pages:
+            return lambda: None
+        length_bytes = pages * self.kernel.page_bytes
+        if not waits_for_pages(action):
+            return lambda: self._flights.depart(order.sample.content.region, action.span.stop - 1, length_bytes)
+        began_ns, before = self.clock.now_ns(), self.kernel.thread_faults()
+        self.meter.begin(began_ns)
+
+        def done() -> None:
+            now_ns = self.clock.now_ns()
+            self.meter.end(length_bytes, now_ns)
+            self.meter.record_faults((self.kernel.thread_faults() - before).major, now_ns - began_ns)
+
+        return done
 
     def release(self, order: Order) -> None:
         """Give up all locks of the order's holder on its sample. Blocks while a lock is being taken."""

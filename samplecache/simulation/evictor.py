@@ -37,13 +37,15 @@ class Evictor:
         self._faults = faults
 
     def make_cold(self, pages: range) -> None:
-        """Make mapped pages the next victims."""
+        """Make mapped pages the next victims, after those that are already; others stay as they are.
+
+        ``folio_deactivate()`` puts a page at the head of the inactive list, from whose tail reclaim takes.
+        """
         table = self._table
         for page in pages:
             if self._evictable(page):
                 table.flags[page] &= ~ACCESSED
-                table.remove(page, page + 1)
-                table.append(page, page + 1)
+                table.chill(page)
 
     def push_out(self, thread: SimulatedThread, region: SimulatedRegion, pages: range, deadline_ns: int) -> Steps:
         """Drop or start to write mapped pages, in their order; begin no new sleep after `deadline_ns`."""

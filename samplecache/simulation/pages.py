@@ -126,6 +126,8 @@ class PageTable:
         """Length of the LRU list."""
         self.writing_pages = 0
         """Length of the writeback list."""
+        self._newest_cold = LRU
+        """The last page of the end of the LRU list that was put there by :meth:`chill`; its head if there is none."""
         self._numbers = array("i", range(_HEADS))
         self._unlisted = array("i", [UNLISTED]) * RUN_PAGES
         self._free: list[tuple[int, int]] = []
@@ -223,6 +225,16 @@ class PageTable:
         newer[LRU] = last
         self.lru_pages += stop - start
 
+    def chill(self, page: int) -> None:
+        """Move a page to the end of the LRU list, but before those that were moved there earlier."""
+        self.remove(page, page + 1)
+        newer, older, colder = self.newer, self.older, self._newest_cold
+        warmer = newer[colder]
+        newer[colder] = older[warmer] = page
+        older[page], newer[page] = colder, warmer
+        self._newest_cold = page
+        self.lru_pages += 1
+
     def remove(self, start: int, stop: int) -> None:
         """Take a run out of the list it is in, if any: the writeback list if its WRITEBACK flags (still) say so."""
         newer, older = self.newer, self.older
@@ -237,6 +249,8 @@ class PageTable:
             return
         if after == UNLISTED:
             return
+        if start <= self._newest_cold < stop:
+            self._newest_cold = before
         older[after] = before
         newer[before] = after
         newer[start:stop] = self._unlisted[: stop - start]
@@ -265,6 +279,8 @@ class PageTable:
         rest = newer[newest]
         if rest == LRU:
             return
+        if self._newest_cold in run:
+            self._newest_cold = LRU
         newer[LRU] = rest
         older[rest] = LRU
         front = older[LRU]

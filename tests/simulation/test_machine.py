@@ -11,7 +11,17 @@ from samplecache.errors import ConfigurationError, ExhaustedError, LockLimitErro
 from samplecache.simulation.device import device_profile
 from samplecache.simulation.machine import Machine
 from samplecache.simulation.options import ReadaheadMode, SimulationOptions, SlotOrder, WillneedMode
-from samplecache.simulation.pages import CACHED, LOCKED, NONE, PRESENT, READING, SWAPPED, SimulatedRegion
+from samplecache.simulation.pages import (
+    CACHED,
+    LOCKED,
+    LRU,
+    NONE,
+    PRESENT,
+    READING,
+    SWAPPED,
+    PageTable,
+    SimulatedRegion,
+)
 from samplecache.simulation.scheduler import Scheduler
 
 SLOW = device_profile("unthrottled").throttled(iops=1000)
@@ -158,6 +168,27 @@ class TestReclaim:
         process.machine.cold(THREAD, region, 40, 50)
         process.run(process.machine.resize_memory(THREAD, 54))
         assert [page for page, state in enumerate(process.states(region)) if state != PRESENT][-10:] == [*range(40, 50)]
+
+    def test_of_cold_pages_those_that_became_so_first_go_first(self) -> None:
+        table = PageTable()
+        base = table.allocate(64)
+        table.set_flags(base, base + 64, PRESENT)
+        table.insert(base, base + 64, LRU)
+
+        def chill(*pages: int) -> list[int]:
+            for page in pages:
+                table.chill(base + page)
+            return [page - base for page in table.lru()][:5]
+
+        assert chill(40, 41, 10) == [40, 41, 10, 0, 1]
+        table.remove(base + 10, base + 11)  # the newest of them goes
+        assert chill(50) == [40, 41, 50, 0, 1]
+        table.rotate(range(base + 40, base + 42))  # used again: back to the front
+        assert chill(60, 61) == [50, 60, 61, 0, 1]
+        table.rotate(table.last_run(LRU, 1))
+        table.rotate(range(base + 60, base + 62))
+        assert chill(7) == [7, 0, 1, 2, 3]
+        assert table.lru_pages == len(list(table.lru())) == 63
 
     def test_dirty_pages_cost_a_write_and_a_wait(self) -> None:
         process = Process(device=SLOW, memory_pages=32)

@@ -7,28 +7,16 @@ from collections import Counter
 from samplecache.cache.accounts import Account, PageOutcomes
 from samplecache.cache.figures import PageInMeter, StrategyTotals, Totals
 from samplecache.cache.playback import PlaybackStats
-from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import FaultCounts, Residency, Span, Tier
 from samplecache.strategy.events import UnderrunCause
 from samplecache.strategy.view import PageInFigures
-
-
-def test_nothing_is_known_at_first() -> None:
-    assert PageInMeter().figures == PageInFigures(None, None)
 
 
 def test_latency_is_the_median_of_a_single_fault() -> None:
     meter = PageInMeter()
     for faults, elapsed_ns in ((1, 100), (2, 600), (10, 90_000), (0, 10**9)):
         meter.record_faults(faults, elapsed_ns)
-    assert meter.figures == PageInFigures(300, None)
-
-
-def test_rate_is_the_median_of_prefetches() -> None:
-    meter = PageInMeter()
-    for length_bytes, elapsed_ns in ((1_000, NS_PER_S), (4_000, 2 * NS_PER_S), (9, 0), (0, 9)):
-        meter.record_prefetch(length_bytes, elapsed_ns)
-    assert meter.figures == PageInFigures(None, 1_500)
+    assert meter.figures == PageInFigures(latency_ns=300, latency_high_ns=9_000)
 
 
 def test_old_measurements_are_forgotten() -> None:

@@ -137,8 +137,10 @@ def test_a_slow_device_is_waited_for_and_measured() -> None:
         assert not prefetch.progress.done
         assert figures(ended(prefetch)) == (128, 128)
         assert prefetch.progress.elapsed_ns >= 127 * 5 * NS_PER_MS
+        until(lambda: cache.meter.figures.bytes_per_s)
         rate = cache.meter.figures.bytes_per_s
-        assert rate == 128 * PAGE_BYTES * NS_PER_S // prefetch.progress.elapsed_ns
+        assert rate is not None
+        assert 0.5 * 200 * PAGE_BYTES <= rate <= 1.25 * 200 * PAGE_BYTES
 
 
 @pytest.mark.parametrize(("deadline_in_ns", "in_time"), [(HOUR_NS, True), (-1, False), (None, True)])

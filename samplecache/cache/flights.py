@@ -1,0 +1,113 @@
+"""Batches of pages that are on their way from the swap device: when they arrived, so that the device can be measured.
+
+MADV_WILLNEED tells nobody when it is over, and sessions look at their pages as rarely as they can afford. Here, one
+page of each batch is looked at, the last, and of the oldest batches only: one ``mincore`` each, some microseconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from samplecache.cache.figures import PageInMeter
+from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
+from samplecache.errors import SamplecacheError
+from samplecache.kernel.port import Kernel, Region, Span
+
+LOOK_NS: Final = 2 * NS_PER_MS
+"""How soon is looked again, at the least."""
+LOOK_MOST_NS: Final = 100 * NS_PER_MS
+LOOK_SHARE: Final = 8
+"""A batch is looked at again when an eighth of its age has passed, so that its arrival is known to 6 %."""
+OLDEST: Final = 16
+"""How many that have not arrived are looked at: batches arrive nearly in the order in which they were asked for."""
+OVERTAKEN_NS: Final = NS_PER_S // 2
+"""A batch asked for so long before one that has arrived will not be seen any more: reclaim took its page back."""
+LOST_NS: Final = 10 * NS_PER_S
+"""A batch that has not arrived after so long is not awaited any more."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    region: Region
+    last: Span
+    length_bytes: int
+    began_ns: int
+    looked_ns: int
+
+
+class Flights:
+    """Watches batches arrive and tells a meter. Any thread; :meth:`depart` never blocks, looks are done by workers.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Whom to ask.
+    clock : Clock
+        The time.
+    call_at : Callable
+        Has something done by a worker at a time, in nanoseconds.
+    meter : PageInMeter
+        Who is told.
+    """
+
+    def __init__(
+        self, kernel: Kernel, clock: Clock, call_at: Callable[[Callable[[], None], int], None], meter: PageInMeter
+    ) -> None:
+        self._kernel = kernel
+        self._clock = clock
+        self._call_at = call_at
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._flights: deque[_Flight] = deque()
+        self._looking = False
+
+    def depart(self, region: Region, last: int, length_bytes: int) -> None:
+        """Note that `length_bytes` of `region` have been asked for, of which page `last` should come in last."""
+        now_ns = self._clock.now_ns()
+        with self._lock:
+            self._flights.append(_Flight(region, Span(last, last + 1), length_bytes, now_ns, now_ns))
+            self._meter.begin(now_ns)
+            begin, self._looking = not self._looking, True
+        if begin:
+            self._call_at(self._look, now_ns + LOOK_NS)
+
+    def _look(self) -> None:
+        with self._lock:
+            waiting = list(self._flights)
+        ended: dict[int, _Flight] = {}
+        left, newest_ns = 0, 0
+        for flight in waiting:
+            if left == OLDEST:
+                break
+            now_ns = self._clock.now_ns()
+            try:
+                arrived = self._kernel.in_core(flight.region, flight.last)
+            except SamplecacheError:  # unmapped
+                self._meter.lose(now_ns)
+                ended[id(flight)] = flight
+                continue
+            if arrived:
+                newest_ns = flight.began_ns
+                # Some time since the last look: half-way is never wrong by more than half.
+                self._meter.end(flight.length_bytes, (flight.looked_ns + now_ns) // 2)
+                ended[id(flight)] = flight
+            else:
+                left += 1
+                flight.looked_ns = now_ns
+        now_ns = self._clock.now_ns()
+        for flight in waiting:
+            overtaken = newest_ns - flight.began_ns >= OVERTAKEN_NS
+            if id(flight) not in ended and (overtaken or now_ns - flight.began_ns >= LOST_NS):
+                self._meter.lose(now_ns)
+                ended[id(flight)] = flight
+        with self._lock:
+            self._flights = deque(flight for flight in self._flights if id(flight) not in ended)
+            self._looking = bool(self._flights)
+            oldest_ns = self._flights[0].began_ns if self._flights else now_ns
+        if self._looking:
+            pause_ns = min(max(LOOK_NS, (now_ns - oldest_ns) // LOOK_SHARE), LOOK_MOST_NS)
+            self._call_at(self._look, now_ns + pause_ns)

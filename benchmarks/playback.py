@@ -6,8 +6,9 @@ from typing import Final
 
 from benchmarks.measuring import Figure, rates
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.cache import CacheSettings, SampleCache
+from samplecache.cache.cache import SampleCache
 from samplecache.cache.session import PlayOptions, Session
+from samplecache.cache.settings import CacheSettings
 from samplecache.clock import MonotonicClock
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Kernel

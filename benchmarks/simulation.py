@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.measuring import Figure
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.cache import CacheSettings
+from samplecache.cache.settings import CacheSettings
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.lab.loads import Load
 from samplecache.lab.virtual import VirtualCache

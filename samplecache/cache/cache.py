@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,6 +20,7 @@ from samplecache.cache.playback import Playback
 from samplecache.cache.prefetcher import Order, Prefetch, Prefetcher
 from samplecache.cache.sample import Sample, check_tags
 from samplecache.cache.session import MAX_BLOCK_BYTES, PlayOptions, Session, SessionFloor
+from samplecache.cache.settings import CacheSettings
 from samplecache.cache.store import Lease, Publication, Store
 from samplecache.cache.triggers import Triggers
 from samplecache.cache.upload import Declaration, Upload
@@ -30,7 +30,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.errors import InvalidError, LimitError, OutOfRangeError
 from samplecache.kernel.ledger import LockLedger, default_lock_budget
 from samplecache.kernel.port import Capabilities, Kernel, Residency
-from samplecache.strategy.events import Degraded, Evicted, PrefetchDone
+from samplecache.strategy.events import Degraded, Evicted, PrefetchDone, SessionEnded
 from samplecache.strategy.registry import Binding, StrategyRegistry
 from samplecache.strategy.view import ChoiceView
 from samplecache.witness import Witness
@@ -40,52 +40,6 @@ MAX_BLOCK_NS: Final = NS_PER_S
 MAX_LEAD_NS: Final = 30 * NS_PER_S
 MAX_HOLD_NS: Final = 3600 * NS_PER_S
 EVICT_SLICE_NS: Final = NS_PER_S // 2
-
-
-@dataclass(frozen=True, slots=True)
-class CacheSettings:
-    """Limits and defaults of one cache.
-
-    Attributes
-    ----------
-    budget_bytes : int
-        The most that all samples may take, in bytes.
-    lock_budget_bytes : int or None
-        The most that may be locked, in bytes; None takes RLIMIT_MEMLOCK less a reserve.
-    max_samples, max_sessions, max_prefetches, max_uploads : int
-        The most of each at a time. A prefetch counts as long as what it has locked is kept for it.
-    max_upload_bytes : int
-        The largest upload, in bytes.
-    max_decoded_bytes : int
-        The largest sample once decoded, in bytes.
-    upload_ttl_ns : int
-        How long an interrupted resumable upload is kept.
-    trigger_lock_bytes : int or None
-        The most of the lock budget that heads of trigger samples may take, in bytes; None for three quarters of it.
-    trigger_warm_bytes : int
-        The most of their heads that is kept in RAM without a lock, in bytes.
-    workers : int
-        Threads that carry out prefetches. Each may wait in a page fault.
-    default_strategy : str
-        For requests and samples that name none; empty for ``none``.
-    spool_dir : str or None
-        Where uploads are spooled; None for the system's temporary directory.
-    """
-
-    budget_bytes: int = 1 << 30
-    lock_budget_bytes: int | None = None
-    max_samples: int = 100_000
-    max_sessions: int = 256
-    max_prefetches: int = 1024
-    max_uploads: int = 16
-    max_upload_bytes: int = 256 << 20
-    max_decoded_bytes: int = 512 << 20
-    upload_ttl_ns: int = 60 * NS_PER_S
-    trigger_lock_bytes: int | None = None
-    trigger_warm_bytes: int = 4 << 20
-    workers: int = 4
-    default_strategy: str = ""
-    spool_dir: str | None = None
 
 
 class SampleCache:
@@ -346,6 +300,22 @@ class SampleCache:
         self._announced.end_playing(session.sample.content, session.account)
         self.totals.end_session(session.session_id)
         self._holds.end_playing(session.sample.content, session.session_id)
+        stats = session.playback.stats
+        self.events.publish(
+            SessionEnded(
+                self.clock.now_ns(),
+                session.session_id,
+                session.sample.sample_id,
+                session.strategy,
+                stats.blocks,
+                stats.late_blocks,
+                session.played_pages,
+                stats.prefetched.asked,
+                stats.prefetched.useful,
+                stats.prefetched.late,
+                stats.prefetched.wasted,
+            )
+        )
 
     # --- samples ---
 

@@ -280,6 +280,11 @@ class Session:
         """Name of the strategy bound."""
         return self.binding.strategy.name
 
+    @property
+    def played_pages(self) -> int:
+        """Pages of the frames delivered, each once a round."""
+        return round(self.playback.stats.frames * self.sample.content.format.frame_bytes / self._kernel.page_bytes)
+
     def seek(self, frame: int) -> None:
         """Go on at `frame`; the strategy prepares what is to come from there. Does not fault.
 

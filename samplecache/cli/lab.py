@@ -105,6 +105,9 @@ def _print(options: SimulationOptions, rows: list[Row]) -> None:
         "readers",
         "workers",
         "prefetched",
+        "useful",
+        "late",
+        "wasted",
         "read in",
         "locked",
     )
@@ -118,6 +121,9 @@ def _print(options: SimulationOptions, rows: list[Row]) -> None:
                 f"{row.reader_major_faults} + {row.reader_minor_faults}",
                 f"{row.worker_major_faults} + {row.worker_minor_faults}",
                 f"{row.pages_brought_in} of {row.pages_needed}",
+                row.pages_useful,
+                row.pages_late,
+                row.pages_wasted,
                 f"{row.pswpin} pages",
                 size(row.peak_locked_bytes),
             )
@@ -129,3 +135,6 @@ def _print(options: SimulationOptions, rows: list[Row]) -> None:
     if any(row.bound != row.strategy for row in rows):
         typer.echo("→: the strategy that ran instead")
     typer.echo("readers, workers: their faults, major + minor; prefetched: of the pages announced that were not in RAM")
+    typer.echo(
+        "useful, late, wasted: what became of every page that was brought in ahead, by the time it was to be read"
+    )

@@ -21,6 +21,7 @@ class EventName(StrEnum):
     PREFETCH_DONE = "prefetch-done"
     DEGRADED = "degraded"
     EVICTED = "evicted"
+    SESSION_ENDED = "session-ended"
 
 
 def register(app: typer.Typer) -> None:
@@ -130,6 +131,13 @@ def _event_line(response: WatchEventsResponse) -> str:
         case "evicted":
             gone = response.evicted
             text = f"evicted: {gone.sample_id}, which freed {render.size(gone.freed_bytes)}"
+        case "session_ended":
+            ended = response.session_ended
+            text = (
+                f"ended: {ended.session_id} of {ended.sample_id}, {ended.late_blocks} of {ended.blocks} blocks late; "
+                f"brought in ahead: {render.prefetched(ended.prefetched)}, of {ended.played_pages} pages played, "
+                f"strategy {ended.strategy}"
+            )
         case _:
             text = "an event that this version does not know"
     return f"{response.time.ToJsonString()} {text}{lost}"
@@ -149,6 +157,11 @@ def _print_stats(response: GetStatsResponse) -> None:
             ("prefetches", response.prefetches),
             ("uploads", response.uploads),
             ("evictions", response.evictions),
+            (
+                "triggers",
+                f"{response.triggers.samples}, {response.triggers.heads} with a head: {response.triggers.locked_pages} "
+                f"pages locked, {response.triggers.warm_pages} warm, {response.triggers.repopulated_pages} repopulated",
+            ),
             ("swap traffic", f"{response.swap_in_pages} pages in, {response.swap_out_pages} pages out (whole machine)"),
             (
                 "wake lateness",
@@ -167,6 +180,8 @@ def _print_stats(response: GetStatsResponse) -> None:
         "faults (major/minor)",
         "prefetches",
         "pages in",
+        "useful/late/wasted",
+        "swap-ins a page",
     )
     rows = [
         (
@@ -178,6 +193,8 @@ def _print_stats(response: GetStatsResponse) -> None:
             f"{sums.faults.major}/{sums.faults.minor}",
             sums.prefetches,
             f"{sums.pages_brought_in}/{sums.pages_needed}",
+            f"{sums.prefetched.useful}/{sums.prefetched.late}/{sums.prefetched.wasted}",
+            render.swap_ins(sums.prefetched.asked, sums.played_pages),
         )
         for sums in response.strategies
     ]

@@ -294,8 +294,28 @@ def _facts(stats: list[PlaybackStats], glitches: Glitches | None) -> list[tuple[
         ("first block after", render.duration(stats[0].first_block.ToNanoseconds()) if stats else "never"),
         ("major faults", str(sum(part.faults.major for part in stats))),
         ("minor faults", str(sum(part.faults.minor for part in stats))),
+        *_brought_in_ahead(stats),
     ]
     if glitches is not None:
         heard = f", {render.duration(glitches.total_ns)} in all, {render.duration(glitches.longest_ns)} at worst"
         facts.append(("glitches heard", f"{glitches.count}{heard if glitches.count else ''}"))
     return facts
+
+
+def _brought_in_ahead(stats: list[PlaybackStats]) -> list[tuple[str, str]]:
+    """Return what became of pages that were brought in ahead for the sessions of `stats`; nothing if none were."""
+    from samplecache.cli import render
+    from samplecache.v1.playback_pb2 import PrefetchedPages
+
+    parts = [part.prefetched for part in stats]
+    asked, played = sum(part.asked for part in parts), sum(part.played_pages for part in stats)
+    if not asked:
+        return []
+    pages = PrefetchedPages(
+        asked=asked,
+        useful=sum(part.useful for part in parts),
+        late=sum(part.late for part in parts),
+        wasted=sum(part.wasted for part in parts),
+        outstanding=sum(part.outstanding for part in parts),
+    )
+    return [("brought in ahead", render.prefetched(pages)), ("swap-ins a page", render.swap_ins(asked, played))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from samplecache.cache.cache import CacheSettings
+from samplecache.cache.settings import CacheSettings
 from samplecache.errors import ConfigurationError
 from samplecache.lab.virtual import Outcome, VirtualCache
 from samplecache.lab.workload import Workload, beat
@@ -33,13 +33,17 @@ class Row:
     prefetches_in_time: int
     pages_needed: int
     pages_brought_in: int
+    pages_useful: int
+    pages_late: int
+    pages_wasted: int
+    pages_played: int
     pswpin: int
     peak_locked_bytes: int
 
     @classmethod
     def of(cls, strategy: str, outcome: Outcome) -> Row:
         """Return the row for what came of a run."""
-        prefetches = outcome.prefetches
+        prefetches, totals = outcome.prefetches, outcome.totals.values()
         return cls(
             strategy=strategy,
             bound=", ".join(dict.fromkeys(performance.strategy for performance in outcome.performances)),
@@ -54,6 +58,10 @@ class Row:
             prefetches_in_time=sum(prefetch.in_time for prefetch in prefetches),
             pages_needed=sum(prefetch.pages_needed for prefetch in prefetches),
             pages_brought_in=sum(prefetch.pages_brought_in for prefetch in prefetches),
+            pages_useful=sum(total.prefetched.useful for total in totals),
+            pages_late=sum(total.prefetched.late for total in totals),
+            pages_wasted=sum(total.prefetched.wasted for total in totals),
+            pages_played=sum(total.played_pages for total in totals),
             pswpin=outcome.swap.pswpin,
             peak_locked_bytes=outcome.peak_locked_bytes,
         )

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from samplecache.cache.cache import CacheSettings, SampleCache
+from samplecache.cache.cache import SampleCache
 from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.session import PlayOptions, ReadBlock, Session
+from samplecache.cache.settings import CacheSettings
 from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import FaultCounts, SwapCounts
 from samplecache.lab.loads import Stage

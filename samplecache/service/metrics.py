@@ -37,6 +37,7 @@ _STRATEGY_COUNTERS: Final[dict[str, tuple[str, Callable[[pb.StrategyStats], floa
     "prefetches_ended": ("Prefetches ended.", lambda stats: stats.prefetches),
     "prefetch_pages_needed": ("Pages that prefetches needed.", lambda stats: stats.pages_needed),
     "prefetch_pages_brought_in": ("Pages that prefetches brought in.", lambda stats: stats.pages_brought_in),
+    "pages_played": ("Pages that sessions have played.", lambda stats: stats.played_pages),
 }
 
 
@@ -63,6 +64,8 @@ class _CacheCollector(Collector):
                 family.add_metric([strategy.strategy], value(strategy))
             yield family
         yield self._late(stats)
+        yield from self._prefetched(stats)
+        yield from self._triggers(stats)
         worst = stats.witness.worst.ToTimedelta().total_seconds()
         yield GaugeMetricFamily(
             "samplecache_witness_worst_seconds", "Latest wake-up of a sleeping thread.", value=worst
@@ -76,6 +79,30 @@ class _CacheCollector(Collector):
                     cause = playback_pb2.UnderrunCause.Name(number)  # type: ignore[arg-type]
                     family.add_metric([strategy.strategy, cause.removeprefix("UNDERRUN_CAUSE_").lower()], count)
         return family
+
+    def _prefetched(self, stats: pb.GetStatsResponse) -> Iterable[Metric]:
+        ended = CounterMetricFamily(
+            "samplecache_prefetched_pages", "Pages brought in ahead, by outcome.", labels=["strategy", "outcome"]
+        )
+        outstanding = GaugeMetricFamily(
+            "samplecache_prefetched_pages_outstanding", "Pages brought in ahead, not read yet.", labels=["strategy"]
+        )
+        for strategy in stats.strategies:
+            for outcome in ("useful", "late", "wasted"):
+                ended.add_metric([strategy.strategy, outcome], getattr(strategy.prefetched, outcome))
+            outstanding.add_metric([strategy.strategy], strategy.prefetched.outstanding)
+        return ended, outstanding
+
+    def _triggers(self, stats: pb.GetStatsResponse) -> Iterable[Metric]:
+        pages = GaugeMetricFamily("samplecache_trigger_pages", "Pages of trigger heads in RAM.", labels=["how"])
+        pages.add_metric(["locked"], stats.triggers.locked_pages)
+        pages.add_metric(["warm"], stats.triggers.warm_pages)
+        yield pages
+        yield CounterMetricFamily(
+            "samplecache_trigger_pages_repopulated",
+            "Pages of trigger heads populated again because they went cold.",
+            value=stats.triggers.repopulated_pages,
+        )
 
 
 class Metrics:

@@ -67,6 +67,7 @@ class ObservingHandlers(Handlers):
             strategies=translate.strategy_stats(cache.totals.snapshot()),
             swap_in_pages=swap.pswpin,
             swap_out_pages=swap.pswpout,
+            triggers=translate.trigger_stats(cache.triggers.figures),
         )
         if cache.witness is not None:
             seen = cache.witness.report()

@@ -109,7 +109,8 @@ class PlaybackHandlers(Handlers):
             await context.write(_started(session))
             await self._play(session, commands, context)
             summary = playback_pb2.PlaySummary(
-                stats=translate.playback_stats(session.playback.stats), next_frame=session.playback.next_frame
+                stats=translate.playback_stats(session.playback.stats, session.played_pages),
+                next_frame=session.playback.next_frame,
             )
             await context.write(playback_pb2.PlayResponse(summary=summary))
         finally:
@@ -160,7 +161,8 @@ def _obey(session: Session, command: playback_pb2.PlayRequest) -> playback_pb2.P
         case "position":
             return playback_pb2.PlayResponse(
                 position=playback_pb2.PlayPositionReport(
-                    frame=session.playback.next_frame, stats=translate.playback_stats(session.playback.stats)
+                    frame=session.playback.next_frame,
+                    stats=translate.playback_stats(session.playback.stats, session.played_pages),
                 )
             )
         case "gain":

@@ -9,11 +9,13 @@ from typing import Final
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.cache.accounts import PageOutcomes
 from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats
 from samplecache.cache.prefetcher import Prefetch
 from samplecache.cache.sample import Sample
 from samplecache.cache.session import PlayOptions
+from samplecache.cache.triggers import TriggerFigures
 from samplecache.cache.upload import Declaration
 from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError, InvalidFormatError
@@ -267,7 +269,14 @@ def causes(counts: dict[events.UnderrunCause, int]) -> list[int]:
     return by_number
 
 
-def playback_stats(value: PlaybackStats) -> playback_pb2.PlaybackStats:
+def prefetched_pages(value: PageOutcomes) -> playback_pb2.PrefetchedPages:
+    """Return the wire form of what became of pages that were brought in ahead."""
+    return playback_pb2.PrefetchedPages(
+        asked=value.asked, useful=value.useful, late=value.late, wasted=value.wasted, outstanding=value.outstanding
+    )
+
+
+def playback_stats(value: PlaybackStats, played_pages: int) -> playback_pb2.PlaybackStats:
     """Return the wire form of a session's stats."""
     return playback_pb2.PlaybackStats(
         blocks=value.blocks,
@@ -278,6 +287,8 @@ def playback_stats(value: PlaybackStats) -> playback_pb2.PlaybackStats:
         faults=fault_counts(value.faults),
         first_block=duration(value.first_block_ns),
         late_by_cause=causes(value.late_by_cause),
+        prefetched=prefetched_pages(value.prefetched),
+        played_pages=played_pages,
     )
 
 
@@ -302,6 +313,7 @@ def prefetch_result(value: Prefetch) -> samplecache_pb2.PrefetchResult:
         in_time=value.in_time,
         pages_locked=value.pages_locked,
         notes=value.notes,
+        prefetched=prefetched_pages(value.order.account.outcomes),
     )
 
 
@@ -319,7 +331,20 @@ def strategy_stats(by_name: dict[str, StrategyTotals]) -> Iterable[samplecache_p
             pages_needed=totals.pages_needed,
             pages_brought_in=totals.pages_brought_in,
             late_by_cause=causes(totals.late_by_cause),
+            prefetched=prefetched_pages(totals.prefetched),
+            played_pages=totals.played_pages,
         )
+
+
+def trigger_stats(value: TriggerFigures) -> samplecache_pb2.TriggerStats:
+    """Return the wire form of how triggers stand."""
+    return samplecache_pb2.TriggerStats(
+        samples=value.samples,
+        heads=value.heads,
+        locked_pages=value.locked_pages,
+        warm_pages=value.warm_pages,
+        repopulated_pages=value.repopulated_pages,
+    )
 
 
 def event(
@@ -366,4 +391,18 @@ def event(
                 samplecache_pb2.EvictedEvent(sample_id=value.sample_id, freed_bytes=value.freed_bytes)
             )
             return samplecache_pb2.EVENT_KIND_EVICTED, message
+        case events.SessionEnded():
+            outcomes = PageOutcomes(value.pages_asked, value.pages_useful, value.pages_late, value.pages_wasted)
+            message.session_ended.CopyFrom(
+                samplecache_pb2.SessionEndedEvent(
+                    session_id=value.session_id,
+                    sample_id=value.sample_id,
+                    strategy=value.strategy,
+                    blocks=value.blocks,
+                    late_blocks=value.late_blocks,
+                    prefetched=prefetched_pages(outcomes),
+                    played_pages=value.pages_played,
+                )
+            )
+            return samplecache_pb2.EVENT_KIND_SESSION_ENDED, message
     raise TypeError(f"{type(value).__name__} has no wire form")

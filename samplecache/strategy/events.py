@@ -128,3 +128,35 @@ class Evicted(Event):
 
     sample_id: str
     freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded(Event):
+    """A session ended, and what became of every page that was brought in ahead for it is known.
+
+    Attributes
+    ----------
+    session_id : str
+        The session.
+    sample_id : str
+        The sample that it played.
+    strategy : str
+        The strategy bound to it.
+    blocks, late_blocks : int
+        Blocks delivered, and those that were late.
+    pages_played : int
+        Pages of the frames delivered, each once a round.
+    pages_asked, pages_useful, pages_late, pages_wasted : int
+        Pages brought in ahead for it, and what became of them: the first is the sum of the others.
+    """
+
+    session_id: str
+    sample_id: str
+    strategy: str
+    blocks: int
+    late_blocks: int
+    pages_played: int
+    pages_asked: int
+    pages_useful: int
+    pages_late: int
+    pages_wasted: int

@@ -493,6 +493,48 @@ class Underrun(_message.Message):
 Global___Underrun: _TypeAlias = Underrun  # noqa: Y015
 
 @_typing.final
+class PrefetchedPages(_message.Message):
+    """What became of pages that were brought in ahead. Each ends as useful, late or wasted; until then it is outstanding:
+    asked is useful plus late plus wasted plus outstanding.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASKED_FIELD_NUMBER: _builtins.int
+    USEFUL_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
+    WASTED_FIELD_NUMBER: _builtins.int
+    OUTSTANDING_FIELD_NUMBER: _builtins.int
+    asked: _builtins.int
+    """Pages that were on the swap device when something was done to bring them in. A page that was taken back and asked
+    for again counts again.
+    """
+    useful: _builtins.int
+    """Of those, pages in RAM when they were about to be read."""
+    late: _builtins.int
+    """Pages that were still on their way then."""
+    wasted: _builtins.int
+    """Pages that came in and went again, were given back, or were not read after all."""
+    outstanding: _builtins.int
+    """Pages of which nothing has become yet."""
+    def __init__(
+        self,
+        *,
+        asked: _builtins.int = ...,
+        useful: _builtins.int = ...,
+        late: _builtins.int = ...,
+        wasted: _builtins.int = ...,
+        outstanding: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "late", b"late", "outstanding", b"outstanding", "useful", b"useful", "wasted", b"wasted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefetchedPages: _TypeAlias = PrefetchedPages  # noqa: Y015
+
+@_typing.final
 class PlaybackStats(_message.Message):
     """What happened in a session so far."""
 
@@ -506,12 +548,16 @@ class PlaybackStats(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     FIRST_BLOCK_FIELD_NUMBER: _builtins.int
     LATE_BY_CAUSE_FIELD_NUMBER: _builtins.int
+    PREFETCHED_FIELD_NUMBER: _builtins.int
+    PLAYED_PAGES_FIELD_NUMBER: _builtins.int
     blocks: _builtins.int
     """Blocks delivered."""
     frames: _builtins.int
     """Frames delivered, at the sample's own rate."""
     late_blocks: _builtins.int
     """Blocks that were not ready when due: each is an underrun, heard as a gap."""
+    played_pages: _builtins.int
+    """Pages of the frames delivered, each once a round. Swap-ins a page are prefetched.asked divided by this."""
     @_builtins.property
     def longest_stall(self) -> _duration_pb2.Duration:
         """The longest that a block was late."""
@@ -532,6 +578,10 @@ class PlaybackStats(_message.Message):
     def late_by_cause(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Late blocks by cause, index is the number of the UnderrunCause."""
 
+    @_builtins.property
+    def prefetched(self) -> Global___PrefetchedPages:
+        """Pages that were brought in ahead for it, by its own strategy or by prefetches that it took over."""
+
     def __init__(
         self,
         *,
@@ -543,10 +593,12 @@ class PlaybackStats(_message.Message):
         faults: _sample_pb2.FaultCounts | None = ...,
         first_block: _duration_pb2.Duration | None = ...,
         late_by_cause: _abc.Iterable[_builtins.int] | None = ...,
+        prefetched: Global___PrefetchedPages | None = ...,
+        played_pages: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "first_block", b"first_block", "longest_read", b"longest_read", "longest_stall", b"longest_stall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "first_block", b"first_block", "longest_read", b"longest_read", "longest_stall", b"longest_stall", "prefetched", b"prefetched"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "faults", b"faults", "first_block", b"first_block", "frames", b"frames", "late_blocks", b"late_blocks", "late_by_cause", b"late_by_cause", "longest_read", b"longest_read", "longest_stall", b"longest_stall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "faults", b"faults", "first_block", b"first_block", "frames", b"frames", "late_blocks", b"late_blocks", "late_by_cause", b"late_by_cause", "longest_read", b"longest_read", "longest_stall", b"longest_stall", "played_pages", b"played_pages", "prefetched", b"prefetched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,6 +49,8 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """Something got less than it asked for."""
     EVENT_KIND_EVICTED: _EventKind.ValueType  # 4
     """The store dropped a sample to make room."""
+    EVENT_KIND_SESSION_ENDED: _EventKind.ValueType  # 6
+    """A session ended."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """Kinds of event."""
@@ -63,6 +65,8 @@ EVENT_KIND_DEGRADED: EventKind.ValueType  # 3
 """Something got less than it asked for."""
 EVENT_KIND_EVICTED: EventKind.ValueType  # 4
 """The store dropped a sample to make room."""
+EVENT_KIND_SESSION_ENDED: EventKind.ValueType  # 6
+"""A session ended."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 @_typing.final
@@ -640,6 +644,7 @@ class PrefetchResult(_message.Message):
     IN_TIME_FIELD_NUMBER: _builtins.int
     PAGES_LOCKED_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    PREFETCHED_FIELD_NUMBER: _builtins.int
     pages_needed: _builtins.int
     """Pages that were not in RAM when it began."""
     pages_brought_in: _builtins.int
@@ -658,6 +663,12 @@ class PrefetchResult(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What went less well than asked, such as a lock budget used up; each with its remedy."""
 
+    @_builtins.property
+    def prefetched(self) -> _playback_pb2.PrefetchedPages:
+        """What became so far of the pages that it brought in; left out in events. The session that plays the sample next goes
+        on counting them.
+        """
+
     def __init__(
         self,
         *,
@@ -668,10 +679,11 @@ class PrefetchResult(_message.Message):
         in_time: _builtins.bool = ...,
         pages_locked: _builtins.int = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        prefetched: _playback_pb2.PrefetchedPages | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "prefetched", b"prefetched"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "in_time", b"in_time", "notes", b"notes", "pages_brought_in", b"pages_brought_in", "pages_failed", b"pages_failed", "pages_locked", b"pages_locked", "pages_needed", b"pages_needed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "in_time", b"in_time", "notes", b"notes", "pages_brought_in", b"pages_brought_in", "pages_failed", b"pages_failed", "pages_locked", b"pages_locked", "pages_needed", b"pages_needed", "prefetched", b"prefetched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1104,6 +1116,8 @@ class StrategyStats(_message.Message):
     PAGES_NEEDED_FIELD_NUMBER: _builtins.int
     PAGES_BROUGHT_IN_FIELD_NUMBER: _builtins.int
     LATE_BY_CAUSE_FIELD_NUMBER: _builtins.int
+    PREFETCHED_FIELD_NUMBER: _builtins.int
+    PLAYED_PAGES_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
     """The strategy."""
     sessions: _builtins.int
@@ -1118,6 +1132,8 @@ class StrategyStats(_message.Message):
     """Pages that they needed."""
     pages_brought_in: _builtins.int
     """Pages that they brought in."""
+    played_pages: _builtins.int
+    """Pages that its sessions have played, each once a round. Swap-ins a page are prefetched.asked divided by this."""
     @_builtins.property
     def longest_stall(self) -> _duration_pb2.Duration:
         """The longest that a block was late."""
@@ -1129,6 +1145,10 @@ class StrategyStats(_message.Message):
     @_builtins.property
     def late_by_cause(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Late blocks by cause, index is the number of the UnderrunCause."""
+
+    @_builtins.property
+    def prefetched(self) -> _playback_pb2.PrefetchedPages:
+        """Pages that it brought in ahead, whoever played them."""
 
     def __init__(
         self,
@@ -1143,14 +1163,54 @@ class StrategyStats(_message.Message):
         pages_needed: _builtins.int = ...,
         pages_brought_in: _builtins.int = ...,
         late_by_cause: _abc.Iterable[_builtins.int] | None = ...,
+        prefetched: _playback_pb2.PrefetchedPages | None = ...,
+        played_pages: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "longest_stall", b"longest_stall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "longest_stall", b"longest_stall", "prefetched", b"prefetched"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "faults", b"faults", "late_blocks", b"late_blocks", "late_by_cause", b"late_by_cause", "longest_stall", b"longest_stall", "pages_brought_in", b"pages_brought_in", "pages_needed", b"pages_needed", "prefetches", b"prefetches", "sessions", b"sessions", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "faults", b"faults", "late_blocks", b"late_blocks", "late_by_cause", b"late_by_cause", "longest_stall", b"longest_stall", "pages_brought_in", b"pages_brought_in", "pages_needed", b"pages_needed", "played_pages", b"played_pages", "prefetched", b"prefetched", "prefetches", b"prefetches", "sessions", b"sessions", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StrategyStats: _TypeAlias = StrategyStats  # noqa: Y015
+
+@_typing.final
+class TriggerStats(_message.Message):
+    """How samples tagged "trigger" stand, whose heads stay in RAM."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    LOCKED_PAGES_FIELD_NUMBER: _builtins.int
+    WARM_PAGES_FIELD_NUMBER: _builtins.int
+    REPOPULATED_PAGES_FIELD_NUMBER: _builtins.int
+    samples: _builtins.int
+    """Samples that are tagged."""
+    heads: _builtins.int
+    """Contents of which a head is kept."""
+    locked_pages: _builtins.int
+    """Pages locked for them."""
+    warm_pages: _builtins.int
+    """Pages kept in RAM without a lock."""
+    repopulated_pages: _builtins.int
+    """Pages populated again because they went cold, since the start."""
+    def __init__(
+        self,
+        *,
+        samples: _builtins.int = ...,
+        heads: _builtins.int = ...,
+        locked_pages: _builtins.int = ...,
+        warm_pages: _builtins.int = ...,
+        repopulated_pages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "locked_pages", b"locked_pages", "repopulated_pages", b"repopulated_pages", "samples", b"samples", "warm_pages", b"warm_pages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TriggerStats: _TypeAlias = TriggerStats  # noqa: Y015
 
 @_typing.final
 class WitnessStats(_message.Message):
@@ -1210,6 +1270,7 @@ class GetStatsResponse(_message.Message):
     WITNESS_FIELD_NUMBER: _builtins.int
     SWAP_IN_PAGES_FIELD_NUMBER: _builtins.int
     SWAP_OUT_PAGES_FIELD_NUMBER: _builtins.int
+    TRIGGERS_FIELD_NUMBER: _builtins.int
     kernel: _builtins.str
     """"linux" or "simulated"."""
     samples: _builtins.int
@@ -1248,6 +1309,10 @@ class GetStatsResponse(_message.Message):
     def witness(self) -> Global___WitnessStats:
         """The machine's own stalls."""
 
+    @_builtins.property
+    def triggers(self) -> Global___TriggerStats:
+        """Heads of samples tagged "trigger"."""
+
     def __init__(
         self,
         *,
@@ -1267,10 +1332,11 @@ class GetStatsResponse(_message.Message):
         witness: Global___WitnessStats | None = ...,
         swap_in_pages: _builtins.int = ...,
         swap_out_pages: _builtins.int = ...,
+        triggers: Global___TriggerStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "witness", b"witness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "triggers", b"triggers", "witness", b"witness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "contents", b"contents", "evictions", b"evictions", "kernel", b"kernel", "lock_budget_bytes", b"lock_budget_bytes", "locked_bytes", b"locked_bytes", "prefetches", b"prefetches", "samples", b"samples", "sessions", b"sessions", "start_time", b"start_time", "strategies", b"strategies", "swap_in_pages", b"swap_in_pages", "swap_out_pages", b"swap_out_pages", "uploads", b"uploads", "used_bytes", b"used_bytes", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "contents", b"contents", "evictions", b"evictions", "kernel", b"kernel", "lock_budget_bytes", b"lock_budget_bytes", "locked_bytes", b"locked_bytes", "prefetches", b"prefetches", "samples", b"samples", "sessions", b"sessions", "start_time", b"start_time", "strategies", b"strategies", "swap_in_pages", b"swap_in_pages", "swap_out_pages", b"swap_out_pages", "triggers", b"triggers", "uploads", b"uploads", "used_bytes", b"used_bytes", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1437,6 +1503,54 @@ class EvictedEvent(_message.Message):
 Global___EvictedEvent: _TypeAlias = EvictedEvent  # noqa: Y015
 
 @_typing.final
+class SessionEndedEvent(_message.Message):
+    """A session ended, and what became of every page that was brought in ahead for it is known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    LATE_BLOCKS_FIELD_NUMBER: _builtins.int
+    PREFETCHED_FIELD_NUMBER: _builtins.int
+    PLAYED_PAGES_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    sample_id: _builtins.str
+    """The sample."""
+    strategy: _builtins.str
+    """The strategy."""
+    blocks: _builtins.int
+    """Blocks delivered."""
+    late_blocks: _builtins.int
+    """Blocks that were late."""
+    played_pages: _builtins.int
+    """Pages of the frames delivered, each once a round."""
+    @_builtins.property
+    def prefetched(self) -> _playback_pb2.PrefetchedPages:
+        """Pages brought in ahead for it; none is outstanding any more."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        sample_id: _builtins.str = ...,
+        strategy: _builtins.str = ...,
+        blocks: _builtins.int = ...,
+        late_blocks: _builtins.int = ...,
+        prefetched: _playback_pb2.PrefetchedPages | None = ...,
+        played_pages: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prefetched", b"prefetched"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "late_blocks", b"late_blocks", "played_pages", b"played_pages", "prefetched", b"prefetched", "sample_id", b"sample_id", "session_id", b"session_id", "strategy", b"strategy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionEndedEvent: _TypeAlias = SessionEndedEvent  # noqa: Y015
+
+@_typing.final
 class WatchEventsResponse(_message.Message):
     """One event."""
 
@@ -1449,6 +1563,7 @@ class WatchEventsResponse(_message.Message):
     DEGRADED_FIELD_NUMBER: _builtins.int
     EVICTED_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
+    SESSION_ENDED_FIELD_NUMBER: _builtins.int
     lost: _builtins.int
     """Events that this watcher has lost before this one because it was too slow."""
     @_builtins.property
@@ -1475,6 +1590,10 @@ class WatchEventsResponse(_message.Message):
     def started(self) -> Global___WatchStarted:
         """The watch has begun: what happens from now on is reported. Always the first message."""
 
+    @_builtins.property
+    def session_ended(self) -> Global___SessionEndedEvent:
+        """A session ended."""
+
     def __init__(
         self,
         *,
@@ -1485,12 +1604,13 @@ class WatchEventsResponse(_message.Message):
         degraded: Global___DegradedEvent | None = ...,
         evicted: Global___EvictedEvent | None = ...,
         started: Global___WatchStarted | None = ...,
+        session_ended: Global___SessionEndedEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "event", b"event", "evicted", b"evicted", "prefetch_done", b"prefetch_done", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "event", b"event", "evicted", b"evicted", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "event", b"event", "evicted", b"evicted", "lost", b"lost", "prefetch_done", b"prefetch_done", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "event", b"event", "evicted", b"evicted", "lost", b"lost", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["underrun", "prefetch_done", "degraded", "evicted", "started"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["underrun", "prefetch_done", "degraded", "evicted", "started", "session_ended"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -119,6 +119,40 @@ async def test_a_watch_tells_of_prefetches_and_evictions(serve: Serve) -> None:
     call.cancel()
 
 
+async def test_every_page_brought_in_ahead_is_accounted_for(serve: Serve) -> None:
+    served = await serve()
+    await served.put_cold("a", DATA)
+    call = await watch(served, kinds=[pb.EVENT_KIND_SESSION_ENDED])
+    result = (await drain(served.stub.Prefetch(pb.PrefetchRequest(sample_id="a", strategy="touch"))))[-1].result
+    assert result.prefetched == play.PrefetchedPages(asked=20, outstanding=20)
+    playing = Playing(served, "a", strategy="none", pace=play.PACE_UNLIMITED)
+    await playing.begin()
+    stats = (await playing.finish()).stats
+    useful = play.PrefetchedPages(asked=20, useful=20)
+    assert (stats.prefetched, stats.played_pages) == (useful, 20)
+    assert (await event(call)).session_ended == pb.SessionEndedEvent(
+        session_id=playing.seen[0].started.session_id,
+        sample_id="a",
+        strategy="none",
+        blocks=stats.blocks,
+        prefetched=useful,
+        played_pages=20,
+    )
+    sums = {each.strategy: each for each in (await served.stub.GetStats(pb.GetStatsRequest())).strategies}
+    assert (sums["touch"].prefetched, sums["touch"].played_pages) == (useful, 0)
+    assert (sums["none"].prefetched, sums["none"].played_pages) == (play.PrefetchedPages(), 20)
+    call.cancel()
+
+
+async def test_stats_show_how_triggers_stand(serve: Serve) -> None:
+    served = await serve()
+    await served.put("a", DATA, tags=["trigger"])
+    await until(lambda: served.cache.triggers.settled)
+    stats = await served.stub.GetStats(pb.GetStatsRequest())
+    assert stats.triggers == pb.TriggerStats(samples=1, heads=1, locked_pages=stats.locked_bytes // 4096)
+    assert stats.triggers.locked_pages >= 1
+
+
 async def test_a_watch_tells_of_what_fell_short(serve: Serve) -> None:
     served = await serve(lock_budget=8192)
     served.cache.registry.register(HookPlugin(), "tests 1")

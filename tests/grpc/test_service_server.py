@@ -20,7 +20,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from prometheus_client.parser import text_string_to_metric_families
-from served import FAST, RATE_HZ, WAIT_S, Playing, Serve, Served, chunk, pcm, refused, start, until
+from served import FAST, RATE_HZ, WAIT_S, Playing, Serve, Served, chunk, drain, pcm, refused, start, until
 
 from samplecache.errors import ConfigurationError, SamplecacheError, UnknownStrategyError
 from samplecache.service.config import ServerConfig
@@ -256,6 +256,7 @@ async def test_metrics_are_what_the_stats_say(serve: Serve) -> None:
     served = await serve(metrics_port=0, device="hdd-laptop-2008")
     await served.put_cold("a", DATA)
     await Playing(served, "a", strategy="none", lead={"nanos": 1_000_000}, frames=1_000).whole()
+    await drain(served.stub.Prefetch(pb.PrefetchRequest(sample_id="a", strategy="touch")))
     await refused(
         served.stub.GetSample(pb.GetSampleRequest(sample_id="b")), grpc.StatusCode.NOT_FOUND, "SAMPLE_NOT_FOUND"
     )
@@ -272,6 +273,13 @@ async def test_metrics_are_what_the_stats_say(serve: Serve) -> None:
     assert found["samplecache_used_bytes",] == stats.used_bytes
     assert found["samplecache_blocks_total", none] == stats.strategies[0].blocks
     assert found["samplecache_major_faults_total", none] == stats.strategies[0].faults.major
+    touch, prefetched = ("strategy", "touch"), stats.strategies[1].prefetched
+    assert found["samplecache_prefetched_pages_outstanding", touch] == prefetched.outstanding >= 1
+    for outcome in ("useful", "late", "wasted"):
+        key = ("samplecache_prefetched_pages_total", ("outcome", outcome), touch)
+        assert found[key] == getattr(prefetched, outcome)
+    assert found["samplecache_pages_played_total", none] == stats.strategies[0].played_pages >= 1
+    assert found["samplecache_trigger_pages", ("how", "locked")] == stats.triggers.locked_pages == 0
     late = {cause: found["samplecache_late_blocks_total", ("cause", cause), none] for cause in _causes()}
     assert late["major_fault"] >= 1
     assert [0, *late.values()] == list(stats.strategies[0].late_by_cause)

@@ -17,7 +17,7 @@ import samplecache_populate
 import samplecache_touch
 import samplecache_willneed
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.cache import CacheSettings
+from samplecache.cache.settings import CacheSettings
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import ExhaustedError, InvalidError, UnknownStrategyError
 from samplecache.lab.loads import Load

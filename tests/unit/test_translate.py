@@ -101,6 +101,7 @@ EVENTS = [
     events.PrefetchDone(0, "a", "touch", 5, 3, 7, True, False),
     events.Degraded(0, "a", "touch", "mlock", "Because. Mend it."),
     events.Evicted(0, "a", 4096),
+    events.SessionEnded(0, "session-1", "a", "touch", 9, 2, 40, 10, 6, 1, 3),
 ]
 
 
@@ -112,7 +113,7 @@ def test_every_event_has_its_kind() -> None:
 
 
 def test_events_keep_what_they_say() -> None:
-    underrun, done, degraded, evicted = (translate.event(event, 0)[1] for event in EVENTS)
+    underrun, done, degraded, evicted, ended = (translate.event(event, 0)[1] for event in EVENTS)
     assert underrun.underrun == pb.UnderrunEvent(
         session_id="session-1",
         sample_id="a",
@@ -131,3 +132,12 @@ def test_events_keep_what_they_say() -> None:
         sample_id="a", strategy="touch", wanted="mlock", why="Because. Mend it."
     )
     assert evicted.evicted == pb.EvictedEvent(sample_id="a", freed_bytes=4096)
+    assert ended.session_ended == pb.SessionEndedEvent(
+        session_id="session-1",
+        sample_id="a",
+        strategy="touch",
+        blocks=9,
+        late_blocks=2,
+        prefetched=playback_pb2.PrefetchedPages(asked=10, useful=6, late=1, wasted=3),
+        played_pages=40,
+    )

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Final
 
-from samplecache.cache.cache import CacheSettings
+from samplecache.cache.settings import CacheSettings
 from samplecache.clock import NS_PER_S
 from samplecache.lab.loads import Press, Stage
 from samplecache.lab.thread2008.chance import Chance

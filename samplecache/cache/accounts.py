@@ -74,11 +74,15 @@ class Account:
         Counted in as well: what a session has come to, with what it took over.
     on_closed : Callable, optional
         Told when it is closed.
+    on_settled : Callable, optional
+        Told of how many pages something has become, with the account's lock held.
 
     Attributes
     ----------
     outcomes : PageOutcomes
         What became of its pages so far; without those of accounts that it took over.
+    owner : Account or None
+        Who has taken it over.
     """
 
     def __init__(
@@ -87,12 +91,15 @@ class Account:
         pages: int,
         totals: PageOutcomes | None = None,
         on_closed: Callable[[Account], object] = lambda account: None,
+        on_settled: Callable[[int], object] = lambda pages: None,
     ) -> None:
         self.strategy = strategy
         self.outcomes = PageOutcomes()
         self._pages = pages
         self._totals = totals
+        self.owner: Account | None = None
         self._on_closed = on_closed
+        self._on_settled = on_settled
         self._lock = threading.RLock()
         self._states = bytearray()
         self._inherited: tuple[Account, ...] = ()
@@ -106,10 +113,12 @@ class Account:
             pages += account.outstanding
         return pages
 
-    def ask(self, span: Span, residency: Residency) -> int:
-        """Note that `span` is being brought in, pages being where `residency` says; return how many pages that adds."""
+    def ask(self, pages: Iterable[int]) -> int:
+        """Note that `pages`, of :meth:`not_asked`, are being brought in; return how many were not outstanding yet."""
         with self._lock:
-            fresh = self.not_asked(span, residency)
+            if self._closed:
+                return 0
+            fresh = [page for page in pages if not self._states[page]]
             for page in fresh:
                 self._states[page] = _ASKED
             self._count(asked=len(fresh))
@@ -202,12 +211,20 @@ class Account:
             start = max(start, span.stop)
         self.give_up(Span(start, max(start, self._pages)))
 
+    def last_outstanding(self, span: Span) -> Span | None:
+        """Return the last run of pages of `span` of which nothing has become yet; not of accounts that it took over."""
+        with self._lock:
+            stop = span.start + len(self._states[span.start : span.stop].rstrip(b"\0"))
+            if stop == span.start:
+                return None
+            return Span(max(span.start, self._states.rfind(b"\0", 0, stop) + 1), stop)
+
     def take_over(self, other: Account) -> None:
         """Go on for `other`, whose pages a session of this account is going to read; they stay its strategy's doing."""
         with self._lock, other._lock:
             if other._closed:
                 return
-            other._totals = self._totals
+            other._totals, other.owner = self._totals, self
             if self._totals is not None:
                 self._totals.asked += other.outcomes.outstanding
             self._inherited += (other,)
@@ -242,6 +259,8 @@ class Account:
             self.outcomes.add(more)
             if self._totals is not None:
                 self._totals.add(more)
+            if settled := useful + late + wasted:
+                self._on_settled(settled)
 
 
 class Announced:

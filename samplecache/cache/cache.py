@@ -11,13 +11,16 @@ from typing import Final, Self
 from samplecache.audio.convert import Converter
 from samplecache.audio.decode import DecodeLimits, Decoder
 from samplecache.audio.format import AudioFormat
-from samplecache.cache.accounts import Account, Announced
+from samplecache.cache.accounts import Announced
+from samplecache.cache.bookkeeping import Bookkeeping
+from samplecache.cache.budget import PrefetchBudget, default_budget_bytes
 from samplecache.cache.events import EventBus
 from samplecache.cache.figures import PageInMeter, Totals
 from samplecache.cache.holds import Holds
 from samplecache.cache.ingest import Ingest
+from samplecache.cache.orders import Order
 from samplecache.cache.playback import Playback
-from samplecache.cache.prefetcher import Order, Prefetch, Prefetcher
+from samplecache.cache.prefetcher import Prefetch, Prefetcher
 from samplecache.cache.sample import Sample, check_tags
 from samplecache.cache.session import MAX_BLOCK_BYTES, PlayOptions, Session, SessionFloor
 from samplecache.cache.settings import CacheSettings
@@ -32,7 +35,7 @@ from samplecache.kernel.ledger import LockLedger, default_lock_budget
 from samplecache.kernel.port import Capabilities, Kernel, Residency
 from samplecache.strategy.events import Degraded, Evicted, PrefetchDone, SessionEnded
 from samplecache.strategy.registry import Binding, StrategyRegistry
-from samplecache.strategy.view import ChoiceView
+from samplecache.strategy.view import ChoiceView, Stretch
 from samplecache.witness import Witness
 
 MIN_BLOCK_NS: Final = NS_PER_MS
@@ -89,6 +92,10 @@ class SampleCache:
         self.ledger = LockLedger(
             kernel, default_lock_budget(self.capabilities) if budget_bytes is None else budget_bytes
         )
+        prefetch_bytes = settings.prefetch_budget_bytes
+        self.prefetch_budget = PrefetchBudget(
+            default_budget_bytes(kernel.memory()) if prefetch_bytes is None else prefetch_bytes, kernel.page_bytes
+        )
         self.events = EventBus(self.registry)
         self.totals = Totals()
         self.meter = PageInMeter()
@@ -106,7 +113,15 @@ class SampleCache:
         )
         self._ingest = Ingest(kernel, self.store, self._decoder, settings.max_decoded_bytes)
         self._prefetcher = Prefetcher(
-            kernel, self.ledger, self.registry, self._work, self.clock, self.meter, self.capabilities, self._fell_short
+            kernel,
+            self.ledger,
+            self.registry,
+            self._work,
+            self.clock,
+            self.meter,
+            self.capabilities,
+            self.prefetch_budget,
+            self._fell_short,
         )
         lock_bytes = settings.trigger_lock_bytes
         self.triggers = Triggers(
@@ -129,6 +144,7 @@ class SampleCache:
         self._sessions: set[Session] = set()
         self._prefetches: set[Prefetch] = set()
         self._holds = Holds(self.ledger, self._call_later)
+        self._books = Bookkeeping(kernel, self.totals, self.prefetch_budget)
         self._announced = Announced(self._call_later)
 
     # --- uploads ---
@@ -204,14 +220,14 @@ class SampleCache:
             with self._lock:
                 if len(self._prefetches) + len(self._holds) >= self.settings.max_prefetches:
                     raise _limit_error("prefetches", self.settings.max_prefetches)
-                account = Account(binding.strategy.name, lease.content.region.pages, on_closed=self.totals.end_account)
+                account = self._books.new(lease, binding)
                 order = Order(lease.sample, wanted, binding, deadline_ns, holder, account)
                 prefetch = self._prefetcher.prefetch(order, lambda ended: self._prefetch_ended(ended, lease, hold_ns))
                 self._prefetches.add(prefetch)
         except BaseException:
             lease.release()
             raise
-        self.totals.begin_account(account)
+        self._books.begin(account, lease, binding, lambda: (Stretch(wanted, deadline_ns),))
         self._announced.begin(lease.content, account)
         prefetch.start()
         return prefetch
@@ -272,12 +288,7 @@ class SampleCache:
                 if len(self._sessions) >= self.settings.max_sessions:
                     raise _limit_error("sessions", self.settings.max_sessions)
                 session_id = f"session-{next(self._numbers)}"
-                account = Account(
-                    binding.strategy.name,
-                    lease.content.region.pages,
-                    playback.stats.prefetched,
-                    self.totals.end_account,
-                )
+                account = self._books.new(lease, binding, playback.stats.prefetched)
                 session = Session(
                     session_id, lease, binding, playback, converter, account, self._floor, self._session_closed
                 )
@@ -286,7 +297,7 @@ class SampleCache:
             lease.release()
             raise
         self._holds.begin_playing(lease.content, session_id)
-        self.totals.begin_account(account)
+        self._books.begin(account, lease, binding, session.path)
         self._announced.begin_playing(lease.content, account)
         page_frames = self.kernel.page_bytes / stored.frame_bytes
         self.totals.begin_session(session_id, binding.strategy.name, playback.stats, page_frames)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from samplecache.cache.prefetcher import Order
+from samplecache.cache.orders import Order
 from samplecache.cache.sample import Content
 from samplecache.cache.store import Lease
 from samplecache.kernel.ledger import LockLedger

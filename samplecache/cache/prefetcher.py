@@ -8,20 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from samplecache.cache.accounts import Account
+from samplecache.cache.budget import PrefetchBudget
 from samplecache.cache.executor import ActionExecutor
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.flights import Flights
-from samplecache.cache.sample import Sample
+from samplecache.cache.orders import Moment, Order
 from samplecache.cache.work import Work, Workers
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError, StrategyError
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities, Kernel, Residency, Span, Tier
 from samplecache.strategy.actions import Action, Advise, Lock, Recheck, brings_in, gives_back, waits_for_pages
-from samplecache.strategy.base import PrefetchStrategy
 from samplecache.strategy.failures import log_failure
-from samplecache.strategy.registry import Binding, StrategyRegistry
+from samplecache.strategy.registry import StrategyRegistry
 from samplecache.strategy.view import Pressure, Stretch, View
 
 CHUNK_PAGES: Final = 64
@@ -36,85 +35,11 @@ POLL_DUTY: Final = 20
 GIVE_UP_NS: Final = NS_PER_S
 """A prefetch whose actions are done ends when no page has arrived for so long: reclaim is taking them back."""
 
+PUT_OFF_NS: Final = 50 * NS_PER_MS
+"""How long an action waits for room in the budget before it is tried again."""
+
 RECHECK_LEAST_NS: Final = 10 * NS_PER_MS
 """A strategy is not asked again sooner after it answered, whatever it wants: so that none can keep the workers busy."""
-
-
-class Moment(enum.Enum):
-    """Which method of a strategy is to decide."""
-
-    PREPARE = enum.auto()
-    ADVANCE = enum.auto()
-    FINISH = enum.auto()
-
-    def overridden_by(self, strategy: PrefetchStrategy) -> bool:
-        """Return whether the strategy has anything to say at this moment."""
-        name = self.name.lower()
-        return getattr(type(strategy), name) is not getattr(PrefetchStrategy, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Playhead:
-    """Where a session stands, as its strategy is shown it: see :class:`~samplecache.strategy.view.View`."""
-
-    path: tuple[Stretch, ...]
-    played: Span
-    lead_ns: int
-    near_misses: int = 0
-    underruns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be prefetched, and how.
-
-    Attributes
-    ----------
-    sample : Sample
-        The sample. Its content must stay leased until the prefetch has ended.
-    wanted : Span
-        Pages to be brought in.
-    binding : Binding
-        The strategy that decides.
-    deadline_ns : int or None
-        When the first of them will be read; None if at once.
-    holder : str
-        In whose name pages are locked.
-    account : Account
-        Where it is kept what became of pages that were brought in.
-    moment : Moment
-        Which method decides.
-    playhead : Playhead or None
-        Where the session stands that this is for; None for a prefetch ahead of one.
-    look : Span or None
-        The pages that are looked at before it decides; None for all wanted ones, as far as the strategy's horizon.
-    on_recheck : Callable or None
-        Told when the strategy wants to be asked again, which is not done otherwise.
-    urgency : int
-        What is more urgent goes first, whatever the deadlines.
-    """
-
-    sample: Sample
-    wanted: Span
-    binding: Binding
-    deadline_ns: int | None
-    holder: str
-    account: Account
-    moment: Moment = Moment.PREPARE
-    playhead: Playhead | None = None
-    look: Span | None = None
-    on_recheck: Callable[[Recheck], object] | None = None
-    urgency: int = 0
-
-    def pages_to_look_at(self, page_bytes: int) -> Span:
-        """Return the pages of which the strategy is to be shown where they are."""
-        if self.look is not None:
-            return self.look
-        horizon_ns = self.binding.strategy.horizon_ns
-        if horizon_ns is None:
-            return self.wanted
-        pages = -(-horizon_ns // self.sample.view(page_bytes).page_ns)
-        return Span(self.wanted.start, min(self.wanted.stop, self.wanted.start + pages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +92,7 @@ class Prefetch:
         self._lock = threading.Lock()
         self._state = _State.RUNNING
         self._at_work = 0
+        self._rechecks = False
         self._actions_left = 0
         self._ended = threading.Event()
         self._listeners: list[Callable[[], object]] = []
@@ -263,6 +189,7 @@ class Prefetch:
         actions = [action for action in answer if not isinstance(action, Recheck)]
         rechecks = [action for action in answer if isinstance(action, Recheck)]
         if rechecks and order.on_recheck is not None and self._state is _State.RUNNING:
+            self._rechecks = True
             order.on_recheck(rechecks[-1])
         self._actions_left = len(actions)
         for action in actions:
@@ -278,7 +205,12 @@ class Prefetch:
     def _do_chunk(self, action: Action) -> Iterator[None]:
         """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
         head, account = next(action.span.chunks(CHUNK_PAGES), action.span), self.order.account
-        asked = account.ask(head, self._seen) if brings_in(action) else 0
+        asked = 0
+        if brings_in(action):
+            head, asked = self._prefetcher.admit(self.order, self._seen, replace(action, span=head))
+            if not head and action.span:
+                self._put_off(action)
+                return
         measuring = self._prefetcher.measure(self.order, replace(action, span=head), asked)
         short = self._prefetcher.execute(self.order, replace(action, span=head))
         yield
@@ -296,10 +228,21 @@ class Prefetch:
         elif head.stop < action.span.stop:
             self._submit_action(self._after(head, action))
             return
+        self._one_action_less()
+
+    def _one_action_less(self) -> None:
         with self._lock:
             self._actions_left -= 1
         if not self._actions_left and self.order.moment is not Moment.PREPARE:
             self._end(_State.DONE)
+
+    def _put_off(self, action: Action) -> None:
+        """Try an action again when there may be room for it, unless the strategy is going to look again anyway."""
+        if self._rechecks:
+            self._one_action_less()
+        else:
+            at_ns = self._prefetcher.clock.now_ns() + PUT_OFF_NS
+            self._prefetcher.call_at(lambda: self._do(lambda: self._do_chunk(action)), at_ns)
 
     def _after(self, head: Span, action: Action) -> Action:
         deadline_ns = action.deadline_ns
@@ -372,6 +315,8 @@ class Prefetcher:
         Told what page-ins cost.
     capabilities : Capabilities
         Shown to strategies.
+    budget : PrefetchBudget
+        What is brought in ahead is charged to it.
     on_short : Callable
         Called with the order and a sentence when something got less than it asked for.
     """
@@ -385,12 +330,14 @@ class Prefetcher:
         clock: Clock,
         meter: PageInMeter,
         capabilities: Capabilities,
+        budget: PrefetchBudget,
         on_short: Callable[[Order, str], None],
     ) -> None:
         self.kernel = kernel
         self.clock = clock
         self.meter = meter
         self.on_short = on_short
+        self.budget = budget
         self.call_at = work.call_at
         self._ledger = ledger
         self._registry = registry
@@ -422,8 +369,9 @@ class Prefetcher:
         """
         strategy, playhead = order.binding.strategy, order.playhead
         with order.binding.deciding:
+            now_ns = self.clock.now_ns()
             view = View(
-                now_ns=self.clock.now_ns(),
+                now_ns=now_ns,
                 sample=order.sample.view(self.kernel.page_bytes),
                 wanted=order.wanted,
                 deadline_ns=order.deadline_ns,
@@ -436,12 +384,27 @@ class Prefetcher:
                 played=Span(order.wanted.start, order.wanted.start) if playhead is None else playhead.played,
                 playing=playhead is not None,
                 lead_ns=0 if playhead is None else playhead.lead_ns,
-                budget_bytes=None,
+                budget_bytes=self.budget.share_bytes(order.account, now_ns),
                 pressure=Pressure.NONE,
                 near_misses=0 if playhead is None else playhead.near_misses,
                 underruns=0 if playhead is None else playhead.underruns,
             )
             return self._registry.decide(strategy, getattr(strategy, order.moment.name.lower()), view)
+
+    def admit(self, order: Order, seen: Residency, action: Action) -> tuple[Span, int]:
+        """Charge the budget for an action that brings pages in, which were where `seen` says.
+
+        Returns the pages that it may bring in, and how many of them were not asked for yet.
+
+        What has to make room is given back. Does not fault, and waits for no device.
+        """
+        span = action.span
+        if order.binding.strategy.budgeted and span.intersection(seen.span) != span:
+            seen = self.kernel.residency(order.sample.content.region, span)
+        admission = self.budget.admit(order.account, span, seen, self.clock.now_ns())
+        for claim, displaced in admission.displaced:
+            claim.give_back(displaced)
+        return admission.span, admission.asked
 
     def execute(self, order: Order, action: Action) -> str:
         """Do `action` and return what came short of it, or nothing. Blocks and faults."""

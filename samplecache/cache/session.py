@@ -11,8 +11,9 @@ from samplecache.audio.convert import Converter
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.accounts import Account
 from samplecache.cache.figures import PageInMeter
+from samplecache.cache.orders import Moment, Order, Playhead
 from samplecache.cache.playback import Block, Playback, Reading
-from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Moment, Order, Playhead, Prefetch, Prefetcher
+from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Prefetch, Prefetcher
 from samplecache.cache.store import Lease
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import StateError
@@ -400,10 +401,14 @@ class Session:
             self._recheck if self._advances else None,
         )
 
-    def _playhead(self) -> Playhead:
-        playback = self.playback
+    def path(self) -> tuple[Stretch, ...]:
+        """Return what will be read, in order, and when. Any thread; does not fault."""
         with self._lock:
-            path = tuple(Stretch(self._pages(frames), due_ns) for frames, due_ns in playback.path)
+            return tuple(Stretch(self._pages(frames), due_ns) for frames, due_ns in self.playback.path)
+
+    def _playhead(self) -> Playhead:
+        playback, path = self.playback, self.path()
+        with self._lock:
             begun = self._pages(playback.played).start
             now = playback.stats.near_misses, playback.stats.late_blocks
             before, self._told = self._told, now

@@ -31,6 +31,9 @@ class CacheSettings:
         The most of their heads that is kept in RAM without a lock, in bytes.
     workers : int
         Threads that carry out prefetches. Each may wait in a page fault.
+    prefetch_budget_bytes : int or None
+        The most that strategies which are budgeted may have brought in ahead and not read yet, all sessions together,
+        in bytes; None takes a quarter of the memory that is available at the start, and 16 MiB at least.
     default_strategy : str
         For requests and samples that name none; empty for ``none``.
     spool_dir : str or None
@@ -49,5 +52,6 @@ class CacheSettings:
     trigger_lock_bytes: int | None = None
     trigger_warm_bytes: int = 4 << 20
     workers: int = 4
+    prefetch_budget_bytes: int | None = None
     default_strategy: str = ""
     spool_dir: str | None = None

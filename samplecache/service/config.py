@@ -51,6 +51,9 @@ class ServerConfig(BaseSettings):
     trigger_warm: ByteSize = Field(
         ByteSize(4 << 20), description="The most of their heads to keep in RAM without a lock."
     )
+    prefetch_budget: ByteSize | None = Field(
+        None, description="The most to bring in ahead; default a quarter of available memory, at least 16 MiB."
+    )
     max_samples: int = Field(100_000, ge=1, description="The most samples.")
     max_sessions: int = Field(256, ge=1, description="The most playback sessions at a time.")
     max_prefetches: int = Field(1024, ge=1, description="The most prefetches at a time.")
@@ -126,6 +129,7 @@ class ServerConfig(BaseSettings):
             lock_budget_bytes=self.lock_budget,
             trigger_lock_bytes=self.trigger_lock,
             trigger_warm_bytes=self.trigger_warm,
+            prefetch_budget_bytes=self.prefetch_budget,
             max_samples=self.max_samples,
             max_sessions=self.max_sessions,
             max_prefetches=self.max_prefetches,

@@ -92,7 +92,7 @@ def test_pages_brought_in_ahead_count_for_the_strategy_that_did_it_while_it_goes
     totals, swapped = Totals(), Residency(Span(0, 8), bytes([Tier.SWAPPED] * 8))
     account = Account("touch", 8, on_closed=totals.end_account)
     totals.begin_account(account)
-    account.ask(Span(0, 5), swapped)
+    account.ask(account.not_asked(Span(0, 5), swapped))
     account.read(Span(0, 2), lambda pages: True)
     before = totals.snapshot()
     assert before["touch"].prefetched == PageOutcomes(asked=5, useful=2)

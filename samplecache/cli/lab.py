@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from samplecache.cli import lab_thread_2008, lab_trace
+from samplecache.cli import lab_compare, lab_thread_2008, lab_trace
 from samplecache.cli.values import JsonFlag, check_writable, parse_size
 from samplecache.errors import ConfigurationError
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     lab = typer.Typer(name="lab", help="Experiments that need no server.", no_args_is_help=True, rich_markup_mode=None)
     lab.callback()(_lab)
     lab.command("simulate")(_simulate)
+    lab_compare.register(lab)
     lab_trace.register(lab)
     lab_thread_2008.register(lab)
     app.add_typer(lab)

@@ -193,7 +193,7 @@ def perform(scenario: Scenario, sounds: Sequence[Sound], folder: Path, seed: int
     samples = {sound.sample.sample_id: sound.sample for sound in sounds}
     cues: list[Cue] = []
     for index, stream in enumerate(scenario.streams):
-        cues += _streams(scenario, stream, ("stream", index), samples)
+        cues += _streams(scenario, stream, ("stream", index), samples, dice)
     for index, trigger in enumerate(scenario.triggers):
         cues += _strikes(scenario, trigger, ("trigger", index), samples, folder, dice)
     if not cues:
@@ -231,7 +231,11 @@ def _cue(scenario: Scenario, part: StreamTable | TriggerTable, sample_id: str, a
 
 
 def _streams(
-    scenario: Scenario, table: StreamTable, at: tuple[str, int], samples: dict[str, VirtualSample]
+    scenario: Scenario,
+    table: StreamTable,
+    at: tuple[str, int],
+    samples: dict[str, VirtualSample],
+    dice: random.Random,
 ) -> Iterator[Cue]:
     for number, sample_id in enumerate(_named(table.samples, (*at, "samples"), samples)):
         sample = samples[sample_id]
@@ -248,7 +252,7 @@ def _streams(
             return found
 
         yield replace(
-            _cue(scenario, table, sample_id, _ns(table.at_s + number * table.apart_s)),
+            _cue(scenario, table, sample_id, _swayed(_ns(table.at_s + number * table.apart_s), table, dice)),
             start_frame=frame(table.start_s, "start_s"),
             loop=table.loop,
             plays_ns=None if table.seconds is None else _ns(table.seconds),
@@ -264,18 +268,12 @@ def _strikes(
     folder: Path,
     dice: random.Random,
 ) -> Iterator[Cue]:
-    sway_ns = round(table.sway_ms * NS_PER_MS)
-
-    def swayed(at_ns: int) -> int:
-        # random() alone gives the same numbers in every version of Python.
-        return max(0, at_ns + int((2 * dice.random() - 1) * sway_ns))
-
     if table.midi is not None:
         notes = {int(note): _named(pattern, (*at, "notes"), samples) for note, pattern in table.notes.items()}
         for at_ns, note in strikes(folder / table.midi, (*at, "midi")):
             if note in notes:
                 sample_id = notes[note][int(dice.random() * len(notes[note]))]
-                yield _cue(scenario, table, sample_id, swayed(_ns(table.from_s) + at_ns))
+                yield _cue(scenario, table, sample_id, _swayed(_ns(table.from_s) + at_ns, table, dice))
         return
     names = _named(table.samples, (*at, "samples"), samples)
     for number, time_s in enumerate(_times(table)):
@@ -288,7 +286,12 @@ def _strikes(
                 if number % len(names) == 0:
                     names = sorted(names, key=lambda _: dice.random())
                 sample_id = names[number % len(names)]
-        yield _cue(scenario, table, sample_id, swayed(_ns(time_s)))
+        yield _cue(scenario, table, sample_id, _swayed(_ns(time_s), table, dice))
+
+
+def _swayed(at_ns: int, part: StreamTable | TriggerTable, dice: random.Random) -> int:
+    # random() alone gives the same numbers in every version of Python.
+    return max(0, at_ns + int((2 * dice.random() - 1) * part.sway_ms * NS_PER_MS))
 
 
 def _times(table: TriggerTable) -> list[float]:

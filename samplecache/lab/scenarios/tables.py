@@ -31,12 +31,12 @@ def _device(name: str) -> str:
 
 
 def parse_memory(text: str) -> float | int | None:
-    """Return how much memory there is for samples: a part of their size, a number of bytes, or None for ample.
+    """Return how much memory there is: a part of the samples' size, a number of bytes, or None for ample.
 
     Parameters
     ----------
     text : str
-        ``"ample"``, ``"0.5x"`` (of the samples) or ``"48MiB"``.
+        ``"ample"``, ``"0.5x"`` (of the samples, beside what a contender needs without them) or ``"48MiB"`` (in all).
 
     Raises
     ------
@@ -136,11 +136,14 @@ class _Part(_Table):
         How long before it sounds each is announced; None for the scenario's own.
     announced : bool
         False if nobody knows before.
+    sway_ms : float
+        How far its beginning is off its time at most, to either side; drawn anew in each repetition.
     """
 
     samples: Pattern
     hint_ahead_s: Seconds | None = None
     announced: bool = True
+    sway_ms: float = Field(default=0.0, ge=0, le=1000)
 
 
 class StreamTable(_Part):
@@ -194,8 +197,6 @@ class TriggerTable(_Part):
         For a MIDI file: note number to sample, ``{36 = "kick"}``. Notes that it does not name are not played.
     order : Order
         Which of the samples is struck next; not for a MIDI file.
-    sway_ms : float
-        How far a strike is off its time at most, to either side.
     """
 
     samples: Pattern = "*"
@@ -206,7 +207,6 @@ class TriggerTable(_Part):
     midi: str | None = None
     notes: dict[str, Pattern] = Field(default={}, max_length=128)
     order: Order = Field(default=Order.IN_TURN, strict=False)
-    sway_ms: float = Field(default=0.0, ge=0, le=1000)
 
 
 class LoadTable(_Table):
@@ -247,7 +247,7 @@ class Scenario(_Table):
     contenders : list of str
         Others to compare them with, on the real kernel.
     memory : list of str
-        Memory for the samples, on top of what a contender needs without them: see :func:`parse_memory`.
+        The machine's memory: see :func:`parse_memory`.
     devices : list of str
         Swap devices: see :class:`~samplecache.lab.swap_device.SwapDevice`.
     simulated_device : str

@@ -190,7 +190,6 @@ class VirtualCache:
         self._swap_before = SwapCounts()
         self._began_ns = 0
         self._ended_ns = 0
-        self._playing = len(workload.cues)
 
     @property
     def done(self) -> bool:
@@ -331,7 +330,6 @@ class VirtualCache:
         self._tell(f"opened {session.session_id} {cue.sample_id} {session.strategy}")
         yield from self._play(session, performance, thread)
         session.close()
-        self._playing -= 1
         self._ended_ns = self.clock.now_ns()
         self._playing -= 1
         if not self._playing:

@@ -7,7 +7,7 @@ import platform
 from typing import Final
 
 from samplecache import __version__
-from samplecache.cache.cache import CacheSettings
+from samplecache.cache import CacheSettings
 from samplecache.cache.session import ReadBlock
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.machine_files import simulation_options

@@ -93,6 +93,7 @@ class Rig:
     def __init__(self, options: RigOptions | None = None) -> None:
         self.options = options or RigOptions()
         self._journal: Journal | None = None
+        self._directories = itertools.count()
 
     def __enter__(self) -> Self:
         """Set everything up, or nothing. Cleans what earlier rigs left first. Takes a second or so.
@@ -172,6 +173,25 @@ class Rig:
             There are journals, living or left over, and the process is not root's.
         """
         return rig_undo.clean_leftovers(directory)
+
+    # --- files ---
+
+    def make_directory(self) -> Path:
+        """Make a directory on the disk of a swap file; it goes with all that is in it when the rig is taken down.
+
+        Its path is short enough for sockets (107 bytes) if that of `directory` is.
+
+        Raises
+        ------
+        StateError
+            The rig is not there.
+        """
+        if self._journal is None:
+            raise StateError("A rig that is not there has no directory", remedy="Enter it first")
+        path = self.options.directory.resolve() / f"{self._journal.name}.{next(self._directories)}"
+        self._journal.record(undo="tree", path=str(path))
+        path.mkdir(mode=0o700)
+        return path
 
     # --- processes ---
 

@@ -184,6 +184,11 @@ def _undo_create(step: Step) -> None:
     Path(step["path"]).unlink(missing_ok=True)
 
 
+def _undo_tree(step: Step) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(step["path"])
+
+
 def _undo_write(step: Step) -> None:
     with contextlib.suppress(FileNotFoundError):
         Path(step["path"]).write_text(step["text"])
@@ -292,12 +297,13 @@ _UNDO: dict[str, Callable[[Step], None]] = {
     "swapon": _undo_swapon,
     "zram": _undo_zram,
     "create": _undo_create,
+    "tree": _undo_tree,
     "write": _undo_write,
     "rotational": _undo_rotational,
     "enable": _undo_enable,
     "group": _undo_group,
 }
-_SURVIVES_REBOOT = {"create"}
+_SURVIVES_REBOOT = {"create", "tree"}
 
 
 def _guard(journal: Path, owner: int) -> int:

@@ -16,7 +16,7 @@ from samplecache.lab.ear.heard import CARD_FORMAT
 from samplecache.lab.rig import Rig
 from samplecache.lab.workload import Cue
 
-__all__ = ["Case", "Contender", "ContenderFailedError", "Cue", "CueReport", "Sound", "Stage", "Threads"]
+__all__ = ["Case", "Contender", "ContenderFailedError", "Cue", "CueReport", "Sound", "Stage"]
 
 
 class ContenderFailedError(StateError):
@@ -70,7 +70,10 @@ class Case:
     read_iops, read_bytes_per_s : int or None
         Limit on reads from the disk under the swap; sounds lie on the same one.
     cold : bool
-        Whether all is swapped out before it begins.
+        Whether the sounds are swapped out before it begins.
+    idle : bool
+        Whether the contender's own memory is swapped out with them, as after an hour in which nothing played; else a
+        short sound that is none of these has just been played.
     victim_bytes : int
         Working set of the victim; 0 for none.
     load_bytes : int
@@ -85,6 +88,7 @@ class Case:
     read_iops: int | None = None
     read_bytes_per_s: int | None = None
     cold: bool = True
+    idle: bool = False
     victim_bytes: int = 4 << 20
     load_bytes: int = 0
 
@@ -106,22 +110,12 @@ class Stage:
     rig : Rig
         Swap, limits and pressure; processes that hold sounds are started in it.
     directory : Path
-        For sockets, pipes and logs; short, since a socket's path has 107 bytes, and on any file system.
-    disk_directory : Path
-        For files of sound, on the disk that the rig's limit on reads applies to.
+        For sockets, pipes, logs and files of sound: a short path, since a socket's has 107 bytes, on the disk that the
+        rig's limit on reads applies to. Goes with the rig.
     """
 
     rig: Rig
     directory: Path
-    disk_directory: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Threads:
-    """Threads of one process; none stands for all of them."""
-
-    pid: int
-    tids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +211,11 @@ class Contender(Protocol):
         """
         ...
 
-    def playing_threads(self) -> Sequence[Threads]:
-        """Return the threads that read sounds, as far as one can tell them from others."""
-        ...
+    def playing_threads(self) -> Sequence[tuple[int, int]]:
+        """Return process and thread id of each thread that reads sounds for all cues together.
 
-    def processes(self) -> Sequence[int]:
-        """Return the ids of its processes in the rig: whose memory counts."""
+        Empty where the reports of :meth:`finish` have the faults, cue by cue.
+        """
         ...
 
     def clients(self) -> Sequence[int]:

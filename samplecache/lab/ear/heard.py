@@ -131,7 +131,7 @@ class Moment:
     rss_bytes, locked_bytes : int
         Of the contender's processes in the memory limit.
     major_faults : int
-        Of the playing threads, since the run began.
+        Of the contender's processes in the memory limit, since the run began.
     pswpin, pswpout : int
         Pages that the machine swapped, since the run began.
     residency : dict

@@ -1,0 +1,47 @@
+"""Contenders by name."""
+
+from __future__ import annotations
+
+from samplecache.audio.format import Encoding
+from samplecache.errors import ConfigurationError
+from samplecache.lab.ear.contender import Contender
+from samplecache.lab.ear.contenders.pulseaudio import PulseAudio
+from samplecache.lab.ear.contenders.served import Samplecache
+from samplecache.lab.ear.contenders.simple import SimpleContender, Vmtouch
+
+
+def contender(name: str) -> Contender:
+    """Return a new contender, not started.
+
+    Parameters
+    ----------
+    name : str
+        ``samplecache:STRATEGY`` keeps 16-bit sounds, as files have them; ``samplecache:STRATEGY:f32`` floats, as
+        PulseAudio does. Else one of ``pulseaudio``, ``pulseaudio-unadvised``, ``mlockall``, ``vmtouch``, ``disk``.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none of that name.
+    """
+    kind, *options = name.split(":")
+    match kind, options:
+        case "samplecache", [strategy] if strategy:
+            return Samplecache(name, strategy)
+        case "samplecache", [strategy, "s16" | "f32" as encoding] if strategy:
+            return Samplecache(name, strategy, Encoding(encoding))
+        case "pulseaudio", []:
+            return PulseAudio(name)
+        case "pulseaudio-unadvised", []:
+            return PulseAudio(name, advised=False)
+        case "mlockall", []:
+            return SimpleContender(name, "memory", lock=True)
+        case "vmtouch", []:
+            return Vmtouch(name)
+        case "disk", []:
+            return SimpleContender(name, "disk")
+    raise ConfigurationError(
+        f"{name!r} is no contender",
+        remedy="Name samplecache:STRATEGY or samplecache:STRATEGY:f32, pulseaudio, pulseaudio-unadvised, mlockall, "
+        "vmtouch or disk",
+    )

@@ -8,7 +8,10 @@ from typing import Final
 from samplecache.lab.ear.heard import CARD_FORMAT, PERIOD_FRAMES, Glitch, GlitchKind
 
 PIPE_BYTES: Final = 4096
-"""How much is buffered between a contender and the card: one page, the least that a pipe can be made to hold, 21 ms."""
+"""How much a contender can write ahead: one page, the least that a pipe can be made to hold, 21 ms.
+
+The card fetches a period more, as cards do that play one half of their buffer while the other is filled.
+"""
 PREFILL_FRAMES: Final = 2 * PERIOD_FRAMES
 """What a sound waits to have buffered before it begins: whole periods that fit into the pipe. The same for all."""
 

@@ -22,6 +22,7 @@ PRIORITY: Final = 50
 """SCHED_FIFO priority, above that of any contender: a sound card is no process that could be kept from the CPU."""
 
 PERIOD_BYTES: Final = CARD_FORMAT.frames_to_bytes(PERIOD_FRAMES)
+PERIOD_NS: Final = CARD_FORMAT.duration_ns(PERIOD_FRAMES)
 
 
 class Ear(Protocol):
@@ -52,8 +53,8 @@ class Card:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="card", daemon=True)
         self._failure: BaseException | None = None
-        self.late_worst_ns = 0
-        """By how much it took a period too late at worst."""
+        self._late_ns = array.array("q")
+        self._start_ns = 0
 
     def __enter__(self) -> Card:
         self._thread.start()
@@ -72,6 +73,11 @@ class Card:
         with self._lock:
             taken = bytes(self._inlets[fd].taken)
         return np.frombuffer(taken, "<i2").reshape(-1, CARD_FORMAT.channels)
+
+    def late_between(self, start_ns: int, stop_ns: int) -> int:
+        """Return by how much it took a period due in ``[start_ns, stop_ns)`` too late at worst."""
+        first, last = (max(0, -(-(at_ns - self._start_ns) // PERIOD_NS)) for at_ns in (start_ns, stop_ns))
+        return max(self._late_ns[first:last], default=0)
 
     def check(self) -> None:
         """Raise what ended the card's thread, if anything did."""
@@ -92,25 +98,28 @@ class Card:
         with contextlib.suppress(OSError):  # without the right to it the witness tells how late that makes the card
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))  # 0 is the calling thread
         try:
-            start_ns = self._clock.now_ns()
-            number = 0
+            self._start_ns = self._clock.now_ns()
             while not self._stopping.is_set():
-                due_ns = start_ns + CARD_FORMAT.duration_ns(number * PERIOD_FRAMES)
+                due_ns = self._start_ns + len(self._late_ns) * PERIOD_NS
                 self._clock.sleep_until(due_ns)
-                self.late_worst_ns = max(self.late_worst_ns, self._clock.now_ns() - due_ns)
+                self._late_ns.append(self._clock.now_ns() - due_ns)
                 with self._lock:
                     for inlet in self._inlets.values():
                         inlet.take(due_ns)
-                number += 1
+                        inlet.fetch()
+                self._clock.sleep_until(due_ns + PERIOD_NS // 2)
+                with self._lock:
+                    for inlet in self._inlets.values():
+                        inlet.fetch()
         except BaseException as error:  # told to whoever asks
             self._failure = error
 
 
 class _Inlet:
-    """A pipe, and less than a period that was taken out of it ahead of time.
+    """A pipe, and the card's own buffer: the period after the one that sounds, fetched as soon as it is there.
 
-    A pipe of one page takes nothing more before it is empty. What is left of it after a period, if it is less than
-    another one, is therefore taken out at once; else a writer of whole pages could never be in time.
+    A pipe of one page takes nothing more before it is empty, and writers write pieces of any size. So what is in it is
+    fetched twice a period; else a writer of whole pages could never be in time, nor one whose pieces are short.
     """
 
     def __init__(self, fd: int, ear: Ear) -> None:
@@ -128,8 +137,12 @@ class _Inlet:
             self._ahead += os.read(self.fd, from_pipe)
         self.taken += self._ahead[:wanted]
         self._ahead = self._ahead[wanted:]
-        if (left := _available_bytes(self.fd)) > 0 and len(self._ahead) + left < PERIOD_BYTES:
-            self._ahead += os.read(self.fd, left)
+
+    def fetch(self) -> None:
+        """Fill the card's own buffer as far as there is something; never blocks."""
+        fetched = min(_available_bytes(self.fd), PERIOD_BYTES - len(self._ahead))
+        if fetched > 0:
+            self._ahead += os.read(self.fd, fetched)
 
 
 def _available_bytes(fd: int) -> int:

@@ -6,6 +6,7 @@ what it writes has come through gRPC and is hot.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from typing import Any
@@ -34,33 +35,21 @@ class ClientPlayer:
         self._reports: dict[int, Message] = {}
 
     def play(
-        self,
-        number: int,
-        sample_id: str,
-        pipe: str,
-        frames: int,
-        strategy: str,
-        block_ns: int,
-        lead_ns: int | None,
-        options: dict[str, Any],
+        self, number: int, sample_id: str, pipe: str, frames: int, seeks: list[tuple[int, int]], options: dict[str, Any]
     ) -> None:
-        """Open a session, and start a thread that plays it."""
+        """Open a session, and start a thread that plays `frames` frames of it."""
         stream = self._client.play(
             sample_id,
-            frames=frames,
-            strategy=strategy,
             rate_hz=CARD_FORMAT.rate_hz,
             channels=CARD_FORMAT.channels,
             encoding=Encoding.S16,
-            block_ns=block_ns,
-            lead_ns=lead_ns,
             **options,
         )
-        self._start(self._play, number, stream, pipe)
+        self._start(self._play, number, _Session(stream, frames, seeks), pipe)
 
-    def hint(self, sample_id: str, frames: int, strategy: str, deadline_ns: int) -> None:
+    def hint(self, sample_id: str, **options: Any) -> None:
         """Start a thread that has the sound's pages prefetched."""
-        self._start(self._hint, sample_id, frames, strategy, deadline_ns)
+        self._start(self._hint, sample_id, options)
 
     def finish(self) -> Message:
         """Wait for all threads, and report what the server says of the sessions."""
@@ -74,31 +63,70 @@ class ClientPlayer:
         self._threads.append(thread)
         thread.start()
 
-    def _hint(self, sample_id: str, frames: int, strategy: str, deadline_ns: int) -> None:
-        self._client.prefetch(sample_id, frames=frames, strategy=strategy, deadline_ns=deadline_ns).result()
+    def _hint(self, sample_id: str, options: dict[str, Any]) -> None:
+        with contextlib.suppress(ClientError):  # a hint that comes to nothing is heard when the sound is played
+            self._client.prefetch(sample_id, **options).result()
 
-    def _play(self, number: int, stream: PlayStream, pipe: str) -> None:
-        strategy, major, minor, error = "", 0, 0, ""
+    def _play(self, number: int, session: _Session, pipe: str) -> None:
+        error = ""
         try:
-            with Outlet(pipe) as outlet, stream:
-                for event in stream:
-                    match event:
-                        case playback_pb2.PlayStarted():
-                            strategy = event.binding.strategy
-                        case playback_pb2.PlayBlock():
-                            outlet.write(event.pcm)
-                        case playback_pb2.PlaySummary():
-                            major, minor = event.stats.faults.major, event.stats.faults.minor
-        except BrokenPipeError:  # the run is over
-            pass
+            with contextlib.suppress(BrokenPipeError), Outlet(pipe) as outlet:  # a broken pipe: the run is over
+                session.play_into(outlet)
         except ClientError as failure:
             error = str(failure)
         self._reports[number] = {
-            "strategy": strategy,
-            "major_faults": major,
-            "minor_faults": minor,
+            "strategy": session.strategy,
+            "major_faults": session.major_faults,
+            "minor_faults": session.minor_faults,
             "error": error,
         }
+
+
+class _Session:
+    """A playback session of which a certain number of frames is taken, with seeks to the frame."""
+
+    def __init__(self, stream: PlayStream, frames: int, seeks: list[tuple[int, int]]) -> None:
+        self._stream = stream
+        self._left_bytes = CARD_FORMAT.frames_to_bytes(frames)
+        self._taken_bytes = 0
+        self._seeks = [(CARD_FORMAT.frames_to_bytes(after_frames), frame) for after_frames, frame in seeks]
+        self._seeking = False
+        self.strategy = ""
+        self.major_faults = self.minor_faults = 0
+
+    def play_into(self, outlet: Outlet) -> None:
+        """Write what is played; blocks until it is over."""
+        with self._stream as stream:
+            self._seek_if_due()
+            for event in stream:
+                match event:
+                    case playback_pb2.PlayStarted():
+                        self.strategy = event.binding.strategy
+                    case playback_pb2.PlaySeeked():
+                        self._seeking = False
+                        self._seek_if_due()
+                    case playback_pb2.PlayBlock() if not self._seeking:
+                        outlet.write(self._take(event.pcm))
+                    case playback_pb2.PlaySummary():
+                        self.major_faults = event.stats.faults.major
+                        self.minor_faults = event.stats.faults.minor
+
+    def _take(self, pcm: bytes) -> bytes:
+        """Return what of a block is heard: up to the next seek, or the end."""
+        most = self._seeks[0][0] - self._taken_bytes if self._seeks else self._left_bytes
+        taken = pcm[: min(most, self._left_bytes)]
+        self._taken_bytes += len(taken)
+        self._left_bytes -= len(taken)
+        if not self._left_bytes:
+            self._stream.stop()
+        else:
+            self._seek_if_due()
+        return taken
+
+    def _seek_if_due(self) -> None:
+        if self._seeks and self._seeks[0][0] == self._taken_bytes:
+            self._seeking = True
+            self._stream.seek(self._seeks.pop(0)[1])
 
 
 def main() -> int:

@@ -6,13 +6,14 @@ schedule, the limits, the victim, the witness and the counting, is the same for 
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from samplecache.errors import StateError
 from samplecache.lab.ear.heard import CARD_FORMAT
+from samplecache.lab.ear.path import Path, path
 from samplecache.lab.rig import Rig
 from samplecache.lab.workload import Cue
 
@@ -33,16 +34,19 @@ class Sound:
     ----------
     sample_id : str
         Its id; letters, digits and hyphens, so that every contender takes it.
-    path : Path
+    path : pathlib.Path
         16-bit stereo WAV at 48 kHz. No two frames next to each other are silent at its beginning, so that its first
         period can be heard.
     frames : int
         Its length.
+    tags : tuple of str
+        What its owner tags it with, for contenders that know tags.
     """
 
     sample_id: str
-    path: Path
+    path: pathlib.Path
     frames: int
+    tags: tuple[str, ...] = ()
 
     @property
     def pcm_bytes(self) -> int:
@@ -96,9 +100,9 @@ class Case:
         """Return what `cue` plays."""
         return next(sound for sound in self.sounds if sound.sample_id == cue.sample_id)
 
-    def frames(self, cue: Cue) -> int:
-        """Return how many frames `cue` plays."""
-        return cue.frames or self.sound(cue).frames
+    def path(self, cue: Cue) -> Path:
+        """Return which frames `cue` plays."""
+        return path(cue, self.sound(cue).frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +113,13 @@ class Stage:
     ----------
     rig : Rig
         Swap, limits and pressure; processes that hold sounds are started in it.
-    directory : Path
+    directory : pathlib.Path
         For sockets, pipes, logs and files of sound: a short path, since a socket's has 107 bytes, on the disk that the
         rig's limit on reads applies to. Goes with the rig.
     """
 
     rig: Rig
-    directory: Path
+    directory: pathlib.Path
 
 
 @dataclass(frozen=True, slots=True)

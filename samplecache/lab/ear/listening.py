@@ -19,6 +19,7 @@ from samplecache.lab.ear.card import Card
 from samplecache.lab.ear.contender import Case, Contender, ContenderFailedError, Cue, CueReport, Sound, Stage
 from samplecache.lab.ear.heard import CARD_FORMAT, PERIOD_FRAMES, Heard, HeardCue, Victim
 from samplecache.lab.ear.lines import LineProcess, end
+from samplecache.lab.ear.path import Path
 from samplecache.lab.ear.performing import BEGIN_NS, perform
 from samplecache.lab.ear.watching import Usage, Watch, processes_in, thread_faults
 from samplecache.lab.rig import Limits, Rig
@@ -27,6 +28,8 @@ from samplecache.witness import Witness
 NOISY_CARD_NS: Final = CARD_FORMAT.duration_ns(PERIOD_FRAMES)
 """A card that was later than a period asked for more at once than a pipe holds."""
 NOISY_WITNESS_NS: Final = 15 * NS_PER_MS
+WITNESS_HISTORY_NS: Final = 900 * NS_PER_S
+"""The longest run."""
 COLD_FRACTION: Final = 0.9
 """How much of the pages needed must have come in from swap, or from files, in a run that was cold."""
 WARM_UP: Final = "warm-up"
@@ -151,15 +154,22 @@ class _Run:
         swap_before = procfs.swap_counts()
         if self._victim is not None:
             self._victim.ask(do="begin")
-        with Card() as card, Witness() as witness, Watch(self.pids, self._clock.now_ns() + BEGIN_NS) as watch:
-            cues = perform(contender, case.cues, case.sounds, card)
+        with (
+            Card() as card,
+            Witness(history_ns=WITNESS_HISTORY_NS) as witness,
+            Watch(self.pids, self._clock.now_ns() + BEGIN_NS) as watch,
+        ):
+            performance = perform(contender, case.cues, case.sounds, card)
+            # What came after the last frame, the listener's own looking through what it heard too, harmed nobody.
+            window = (performance.start_ns, performance.over_ns)
+            late_ns = (witness.lateness_between(*window), card.late_between(*window))
         swap_after = procfs.swap_counts()
         victim = None if self._victim is None else Victim(**self._victim.ask(do="report"))
         usage = Usage.of(self.pids()) - usage_before
         clients = Usage.of(contender.clients()) - clients_before
         faults_after = thread_faults(threads)
         reports = contender.finish()
-        told = [_with_report(cue, reports.get(number)) for number, cue in enumerate(cues)]
+        told = [_with_report(cue, reports.get(number)) for number, cue in enumerate(performance.cues)]
         return dataclasses.replace(
             heard,
             cues=tuple(told),
@@ -173,8 +183,8 @@ class _Run:
             locked_bytes=max(moment.locked_bytes for moment in watch.moments),
             cpu_ns=usage.cpu_ns + clients.cpu_ns,
             victim=victim,
-            witness_ns=witness.worst_ns,
-            card_ns=card.late_worst_ns,
+            witness_ns=late_ns[0],
+            card_ns=late_ns[1],
             timeline=tuple(watch.moments),
         )
 
@@ -243,11 +253,11 @@ def _write_warm_up(stage: Stage) -> Sound:
 
 def _pages_needed(case: Case, encoding_bytes: int) -> int:
     """Return how many pages of stored sound the cues read, each counted once."""
-    heard: dict[str, int] = {}
+    spans: dict[str, tuple[tuple[int, int], ...]] = {}
     for cue in case.cues:
-        heard[cue.sample_id] = max(heard.get(cue.sample_id, 0), case.frames(cue))
+        spans[cue.sample_id] = spans.get(cue.sample_id, ()) + case.path(cue).spans
     frame_bytes = CARD_FORMAT.channels * encoding_bytes
-    return sum(-(-frames * frame_bytes // PAGE_BYTES) for frames in heard.values())
+    return sum(Path(of_one, ()).pages(frame_bytes, PAGE_BYTES) for of_one in spans.values())
 
 
 def _with_report(cue: HeardCue, report: CueReport | None) -> HeardCue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from samplecache.lab.ear.accounting import CueEar, MixEar
 from samplecache.lab.ear.card import Card
 from samplecache.lab.ear.contender import Contender, Cue, Sound
 from samplecache.lab.ear.heard import CARD_FORMAT, Glitch, GlitchKind, HeardCue
+from samplecache.lab.ear.path import Path, path
 from samplecache.lab.ear.unmixing import Asked, Pcm, Unmixed, unmix
 
 BEGIN_NS: Final = 200 * NS_PER_MS
@@ -38,12 +40,33 @@ class Hearing(Protocol):
         """Return whether all cues that were asked for have been heard to their end."""
         ...
 
+    def over_ns(self) -> int:
+        """Return when the last frame was heard; 0 if none was."""
+        ...
+
     def cues(self, start_ns: int) -> list[HeardCue]:
         """Return what was heard, with times counted from `start_ns`."""
         ...
 
 
-def perform(contender: Contender, cues: Sequence[Cue], sounds: Sequence[Sound], card: Card) -> list[HeardCue]:
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What was heard of a schedule.
+
+    Attributes
+    ----------
+    cues : tuple of HeardCue
+        Each cue, in the schedule's order.
+    start_ns, over_ns : int
+        From when times are counted, and when the last frame was heard, on the monotonic clock.
+    """
+
+    cues: tuple[HeardCue, ...]
+    start_ns: int
+    over_ns: int
+
+
+def perform(contender: Contender, cues: Sequence[Cue], sounds: Sequence[Sound], card: Card) -> Performance:
     """Have `contender` play `cues` into `card`; return what was heard of each when all is over.
 
     Blocks for as long as it takes: until all is heard, or nothing comes any more.
@@ -56,7 +79,7 @@ def perform(contender: Contender, cues: Sequence[Cue], sounds: Sequence[Sound], 
     clock = MonotonicClock()
     # Read before anything is timed.
     pcm = {sound.sample_id: read(sound) for sound in sounds}
-    expected = [pcm[cue.sample_id][: cue.frames or None] for cue in cues]
+    expected = [_along(path(cue, len(pcm[cue.sample_id])), pcm[cue.sample_id]) for cue in cues]
     mix_fd = contender.mix_pipe()
     hearing: Hearing = Separate(card, cues, expected) if mix_fd is None else Mixed(card, cues, expected, mix_fd)
     hints = [(max(0, cue.at_ns - cue.hint_ahead_ns), False, n) for n, cue in enumerate(cues) if cue.hint_ahead_ns]
@@ -70,13 +93,17 @@ def perform(contender: Contender, cues: Sequence[Cue], sounds: Sequence[Sound], 
         else:
             contender.hint(cues[number])
     _wait_until_heard(hearing, card, clock)
-    return hearing.cues(start_ns)
+    return Performance(tuple(hearing.cues(start_ns)), start_ns, max(start_ns, hearing.over_ns()))
 
 
 def read(sound: Sound) -> Pcm:
     """Return the frames of `sound`, shape ``(frames, 2)``."""
     frames, _ = soundfile.read(sound.path, dtype="int16", always_2d=True)
     return frames  # type: ignore[no-any-return]
+
+
+def _along(way: Path, pcm: Pcm) -> Pcm:
+    return np.concatenate([pcm[start:stop] for start, stop in way.spans])
 
 
 def _wait_until_heard(hearing: Hearing, card: Card, clock: MonotonicClock) -> None:
@@ -123,6 +150,10 @@ class Separate:
     def complete(self) -> bool:
         """See :class:`Hearing`."""
         return all(ear.complete for _, _, ear in self._asked.values())
+
+    def over_ns(self) -> int:
+        """See :class:`Hearing`."""
+        return max((ear.periods[-1].due_ns for _, _, ear in self._asked.values() if ear.periods), default=0)
 
     def cues(self, start_ns: int) -> list[HeardCue]:
         """See :class:`Hearing`."""
@@ -185,6 +216,15 @@ class Mixed:
             one.heard_frames == len(self._expected[number])
             for number, one in zip(sorted(self._asked), unmixed, strict=True)
         )
+
+    def over_ns(self) -> int:
+        """See :class:`Hearing`."""
+        sounding = np.flatnonzero(self._card.recording(self._fd).any(axis=1))
+        if not len(sounding):
+            return 0
+        periods = self._ear.periods[:]
+        taken = np.cumsum([period.frames for period in periods])
+        return periods[int(np.searchsorted(taken, sounding[-1], "right"))].due_ns
 
     def cues(self, start_ns: int) -> list[HeardCue]:
         """See :class:`Hearing`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import argparse
+import contextlib
 import mmap
 import os
 import resource
@@ -128,9 +129,9 @@ class SimplePlayer:
         self._keeping.load(sample_id, path)
         return {}
 
-    def play(self, number: int, sample_id: str, pipe: str, frames: int) -> None:
-        """Start a thread that plays."""
-        thread = threading.Thread(target=self._play, args=(number, sample_id, pipe, frames), daemon=True)
+    def play(self, number: int, sample_id: str, pipe: str, spans: list[tuple[int, int]]) -> None:
+        """Start a thread that plays `spans` of a sound."""
+        thread = threading.Thread(target=self._play, args=(number, sample_id, pipe, spans), daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -141,27 +142,31 @@ class SimplePlayer:
         reports, self._reports = self._reports, {}
         return {"cues": reports}
 
-    def _play(self, number: int, sample_id: str, pipe: str, frames: int) -> None:
-        period = np.zeros(_PERIOD_SHAPE, "<i2")
-        read = self._keeping.reader(sample_id)
+    def _play(self, number: int, sample_id: str, pipe: str, spans: list[tuple[int, int]]) -> None:
+        read = _Counted(self._keeping.reader(sample_id))
+        with contextlib.suppress(BrokenPipeError), Outlet(pipe) as outlet:  # a broken pipe: the run is over
+            for start, stop in spans:
+                for at_frame in range(start, stop, PERIOD_FRAMES):
+                    outlet.write(read(at_frame, min(PERIOD_FRAMES, stop - at_frame)))
+        self._reports[number] = {"major_faults": read.major_faults, "minor_faults": read.minor_faults}
+
+
+class _Counted:
+    """A reader that counts the faults of the thread that calls it."""
+
+    def __init__(self, read: Callable[[int, Pcm], int]) -> None:
+        self._read = read
+        self._period = np.zeros(_PERIOD_SHAPE, "<i2")
+        self.major_faults = self.minor_faults = 0
+        resource.getrusage(resource.RUSAGE_THREAD)  # the first call faults for itself
+
+    def __call__(self, at_frame: int, frames: int) -> Pcm:
         before = resource.getrusage(resource.RUSAGE_THREAD)
-        major = minor = 0
-        with Outlet(pipe) as outlet:
-            at_frame = 0
-            while at_frame < frames:
-                before = resource.getrusage(resource.RUSAGE_THREAD)
-                count = read(at_frame, period[: min(PERIOD_FRAMES, frames - at_frame)])
-                after = resource.getrusage(resource.RUSAGE_THREAD)
-                major += after.ru_majflt - before.ru_majflt
-                minor += after.ru_minflt - before.ru_minflt
-                if not count:
-                    break
-                try:
-                    outlet.write(period[:count])
-                except BrokenPipeError:  # the run is over
-                    break
-                at_frame += count
-        self._reports[number] = {"major_faults": major, "minor_faults": minor}
+        count = self._read(at_frame, self._period[:frames])
+        after = resource.getrusage(resource.RUSAGE_THREAD)
+        self.major_faults += after.ru_majflt - before.ru_majflt
+        self.minor_faults += after.ru_minflt - before.ru_minflt
+        return self._period[:count]
 
 
 def write_raw(source: str, target: str) -> None:

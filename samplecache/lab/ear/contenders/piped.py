@@ -11,6 +11,7 @@ from samplecache.errors import StateError
 from samplecache.lab.ear.card import open_inlet
 from samplecache.lab.ear.contender import ContenderFailedError, Cue, CueReport, Sound, Stage
 from samplecache.lab.ear.lines import LineProcess
+from samplecache.lab.ear.path import Path, path
 
 
 class PipedPlayer:
@@ -72,26 +73,25 @@ class PipedPlayer:
 
     def play(self, number: int, cue: Cue) -> int | None:
         """Have a cue played into a new pipe; see :class:`~samplecache.lab.ear.contender.Contender`."""
-        path = str(self.stage.directory / f"cue-{next(self._pipes)}.pipe")
-        os.mkfifo(path, 0o600)
-        fd = open_inlet(path)
+        pipe = str(self.stage.directory / f"cue-{next(self._pipes)}.pipe")
+        os.mkfifo(pipe, 0o600)
+        fd = open_inlet(pipe)
         try:
             self.player.tell(
                 do="play",
                 number=number,
                 sample_id=cue.sample_id,
-                pipe=path,
-                frames=cue.frames or self._frames[cue.sample_id],
-                **self.play_options(cue),
+                pipe=pipe,
+                **self.play_options(cue, path(cue, self._frames[cue.sample_id])),
             )
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def play_options(self, cue: Cue) -> dict[str, Any]:
+    def play_options(self, cue: Cue, way: Path) -> dict[str, Any]:
         """Return what else its player wants to know of a cue."""
-        return {}
+        return {"spans": way.spans}
 
     def finish(self) -> dict[int, CueReport]:
         """Return what the player says of each cue."""

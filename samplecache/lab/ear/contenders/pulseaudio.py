@@ -105,8 +105,10 @@ class PulseAudio:
         """Ask for a sound, on a thread of its own: the answer takes as long as the daemon takes."""
         if self._failure:
             raise self._failure
-        if cue.frames:
-            raise ContenderFailedError(f"{self.name} plays samples to their end only", remedy="Leave out the length")
+        if cue.frames or cue.start_frame or cue.loop or cue.seeks or cue.plays_ns is not None:
+            raise ContenderFailedError(
+                f"{self.name} plays samples from beginning to end only", remedy="Leave out loops, seeks and lengths"
+            )
         self._requests.put(cue.sample_id)
         return None
 

@@ -18,6 +18,7 @@ from samplecache.errors import StateError
 from samplecache.lab.ear.contender import ContenderFailedError, Cue, Sound, Stage
 from samplecache.lab.ear.contenders.piped import PipedPlayer
 from samplecache.lab.ear.lines import LineProcess, died, end
+from samplecache.lab.ear.path import Path
 
 _START_TIMEOUT_NS = 30 * NS_PER_S
 
@@ -80,7 +81,7 @@ class Samplecache(PipedPlayer):
         self.remember(sounds)
         try:
             for sound in sounds:
-                self.client.put_file(sound.path, sound.sample_id, store_encoding=self._store_encoding)
+                self.client.put_file(sound.path, sound.sample_id, store_encoding=self._store_encoding, tags=sound.tags)
         except ClientError as error:
             raise ContenderFailedError(f"{self.name}: {error.message}", remedy=error.remedy) from error
 
@@ -96,14 +97,24 @@ class Samplecache(PipedPlayer):
         self.player.tell(
             do="hint",
             sample_id=cue.sample_id,
+            start_frame=cue.start_frame,
             frames=cue.frames,
             strategy=self._strategy,
             deadline_ns=cue.hint_ahead_ns or 0,
         )
 
-    def play_options(self, cue: Cue) -> dict[str, Any]:
-        """Return what a session is opened with."""
-        return {"strategy": self._strategy, "block_ns": cue.block_ns, "lead_ns": cue.lead_ns, "options": {}}
+    def play_options(self, cue: Cue, way: Path) -> dict[str, Any]:
+        """Return what a session is opened with, how many frames of it are taken, and its seeks."""
+        options = {
+            "start_frame": cue.start_frame,
+            "frames": cue.frames,
+            "loop": cue.loop,
+            "strategy": self._strategy,
+            "block_ns": cue.block_ns,
+            "lead_ns": cue.lead_ns,
+            "realtime": cue.lead_ns is not None,
+        }
+        return {"frames": way.frames, "seeks": way.seeks, "options": options}
 
     def clients(self) -> Sequence[int]:
         """Return the player, which takes CPU for gRPC."""

@@ -13,11 +13,11 @@ import sys
 import time
 
 import numpy as np
-from numbered import numbered_frames
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS
 from samplecache.errors import SamplecacheError
+from samplecache.lab.ear.numbered import numbered_frames
 from samplecache_player import DeviceOutput, Period, Player, Voice, VoiceStoppedError
 
 BLOCK_FRAMES = 4800

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numbered import Frames
+
+from samplecache.lab.ear.flaws import Frames
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numbered import Frames, hear, numbered_frames
 from quiet import in_a_quiet_window
 from sound_server import HERE, ROOT, SoundServer, missing_packages, wait_until
+
+from samplecache.lab.ear.flaws import Frames
+from samplecache.lab.ear.numbered import hear, numbered_frames
 
 SECOND = 48_000
 Take = tuple[dict[str, Any], Frames]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Frames = npt.NDArray[np.int16]
+from samplecache.lab.ear.flaws import Flaw, Found, Frames, departures
 
 
 def numbered_frames(start: int, stop: int) -> Frames:
@@ -30,10 +30,13 @@ class Hearing:
         The number of each frame that is not silent, in the order in which they sound.
     gaps : list of (int, int)
         Silence between them, as ``(number of the next frame, length in frames)``.
+    found : Found
+        The same as a detector tells it, with repeats and jumps.
     """
 
     numbers: npt.NDArray[np.int64]
     gaps: list[tuple[int, int]]
+    found: Found
 
 
 def hear(recording: Frames) -> Hearing:
@@ -41,6 +44,16 @@ def hear(recording: Frames) -> Hearing:
     sounding = np.flatnonzero(recording[:, 1])
     heard = recording[sounding]
     numbers = ((heard[:, 1].astype(np.int64) - 1) << 16) | heard[:, 0].view(np.uint16)
-    steps = np.diff(sounding)
-    gaps = [(int(numbers[index + 1]), int(steps[index]) - 1) for index in np.flatnonzero(steps > 1)]
-    return Hearing(numbers, gaps)
+    silences, steps = np.diff(sounding) - 1, np.diff(numbers)
+    flaws: list[Flaw] = []
+    for index in np.flatnonzero((silences > 0) | (steps != 1)):
+        due = int(numbers[index]) + 1
+        flaws += departures(int(sounding[index]) + 1, due, int(silences[index]), 0, int(numbers[index + 1]))
+    found = Found(
+        int(numbers[0]) if len(numbers) else 0,
+        int(numbers[-1]) + 1 if len(numbers) else 0,
+        int(sounding[0]) if len(sounding) else 0,
+        tuple(flaws),
+    )
+    gaps = [(int(numbers[index + 1]), int(silences[index])) for index in np.flatnonzero(silences)]
+    return Hearing(numbers, gaps, found)

@@ -33,8 +33,9 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.errors import InvalidError, LimitError, OutOfRangeError
 from samplecache.kernel.ledger import LockLedger, default_lock_budget
 from samplecache.kernel.port import Capabilities, Kernel, Residency
+from samplecache.kernel.signals import MemoryState
 from samplecache.strategy.events import Degraded, Evicted, PrefetchDone, SessionEnded
-from samplecache.strategy.registry import Binding, StrategyRegistry
+from samplecache.strategy.registry import AUTO, Binding, StrategyRegistry
 from samplecache.strategy.view import ChoiceView, Stretch
 from samplecache.witness import Witness
 
@@ -381,6 +382,16 @@ class SampleCache:
             self.registry.check(strategy)
         return self.store.update(sample_id, tags=tags, pinned=pinned, strategy=strategy)
 
+    def explain(self, sample_id: str, lead_ns: int | None = None) -> Binding:
+        """Return what a session of `sample_id` that asks for "auto" would get now, `lead_ns` before it is due.
+
+        Raises
+        ------
+        SampleNotFoundError
+        """
+        with self.store.lease(sample_id) as lease:
+            return self._choose(lease.sample, AUTO, lead_ns)
+
     # --- figures ---
 
     @property
@@ -418,18 +429,24 @@ class SampleCache:
     # --- inside ---
 
     def _bind(self, sample: Sample, strategy: str, lead_ns: int | None) -> Binding:
+        binding = self._choose(sample, strategy, lead_ns)
+        if binding.degraded_from:
+            self._degraded(sample.sample_id, binding.strategy.name, binding.degraded_from, "; ".join(binding.notes))
+        return binding
+
+    def _choose(self, sample: Sample, strategy: str, lead_ns: int | None) -> Binding:
+        wishes = (strategy, sample.strategy, self.settings.default_strategy)
         view = ChoiceView(
             sample.view(self.kernel.page_bytes),
             self.capabilities,
             self.ledger.budget_bytes - self.ledger.locked_bytes,
             self.meter.figures,
             self.registry.names,
+            # Takes a millisecond or two, and only a hook looks at it.
+            memory=self.kernel.memory() if AUTO in wishes else MemoryState(),
             lead_ns=lead_ns,
         )
-        binding = self.registry.bind(strategy, sample.strategy, self.settings.default_strategy, view)
-        if binding.degraded_from:
-            self._degraded(sample.sample_id, binding.strategy.name, binding.degraded_from, "; ".join(binding.notes))
-        return binding
+        return self.registry.bind(*wishes, view)
 
     def _fell_short(self, order: Order, why: str) -> None:
         name = order.binding.strategy.name

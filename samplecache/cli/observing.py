@@ -9,6 +9,7 @@ import typer
 
 from samplecache.cli.connect import connect
 from samplecache.cli.values import JsonFlag
+from samplecache.clock import NS_PER_MS
 
 if TYPE_CHECKING:
     from samplecache.v1.samplecache_pb2 import GetStatsResponse, WatchEventsResponse
@@ -30,15 +31,26 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def strategies(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """List strategies, and plugins that could not be used."""
+def strategies(
+    context: typer.Context,
+    explain: Annotated[
+        str, typer.Option(metavar="SAMPLE_ID", help="Say what auto comes to for this sample, and why.")
+    ] = "",
+    lead_ms: Annotated[int | None, typer.Option(min=0, help="With --explain: how long before it is due.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List strategies, and plugins that could not be used; or explain what auto comes to."""
     from samplecache.cli import render
     from samplecache.cli.document import document, print_json
 
     with connect(context) as client:
-        response = client.strategies()
+        response = client.strategies(explain, lead_ns=None if lead_ms is None else lead_ms * NS_PER_MS)
     if as_json:
         print_json(document(response))
+        return
+    if explain:
+        for line in render.binding(response.explained):
+            typer.echo(line)
         return
     rows = [
         (

@@ -104,7 +104,10 @@ def binding(bound: StrategyBinding) -> list[str]:
 
     chosen_by = enum_name(playback_pb2.ChosenBy.DESCRIPTOR, bound.chosen_by)
     degraded = f", degraded from {bound.degraded_from}" if bound.degraded_from else ""
-    return [f"strategy {bound.strategy} (chosen by {chosen_by}{degraded})", *(f"note: {note}" for note in bound.notes)]
+    lines = [f"strategy {bound.strategy} (chosen by {chosen_by}{degraded})"]
+    if bound.why:
+        lines.append(f"because {bound.why}")
+    return [*lines, *(f"note: {note}" for note in bound.notes)]
 
 
 def standing(permitted: bool, useful: bool) -> str:

@@ -297,9 +297,10 @@ class Client:
 
     # --- the server ---
 
-    def strategies(self) -> pb.ListStrategiesResponse:
-        """Return the strategies there are."""
-        return self._connection.call(self._stub.ListStrategies, pb.ListStrategiesRequest())
+    def strategies(self, explain_sample_id: str = "", *, lead_ns: int | None = None) -> pb.ListStrategiesResponse:
+        """Return the strategies there are and, if a sample is named that is due in `lead_ns`, what "auto" comes to."""
+        request = pb.ListStrategiesRequest(explain_sample_id=explain_sample_id, lead=_wire_duration(lead_ns))
+        return self._connection.call(self._stub.ListStrategies, request)
 
     def capabilities(self) -> pb.GetCapabilitiesResponse:
         """Return what the server's kernel permits, and what is useful on it."""

@@ -15,6 +15,7 @@ from samplecache.service import translate
 from samplecache.service.base import Context, Handlers
 from samplecache.strategy.events import Event
 from samplecache.strategy.registry import Registration
+from samplecache.v1 import playback_pb2
 from samplecache.v1 import samplecache_pb2 as pb
 
 _WATCH_QUEUE: Final = 1024
@@ -36,7 +37,14 @@ class ObservingHandlers(Handlers):
             strategies=[_strategy(registration, capabilities) for registration in registry.registrations],
             problems=[pb.PluginProblem(origin=problem.origin, why=problem.why) for problem in registry.problems],
             default_strategy=self.cache.settings.default_strategy,
+            explained=self._explained(request),
         )
+
+    def _explained(self, request: pb.ListStrategiesRequest) -> playback_pb2.StrategyBinding | None:
+        if not request.explain_sample_id:
+            return None
+        lead_ns = translate.nanoseconds(request.lead, "lead") if request.HasField("lead") else None
+        return translate.binding(self.cache.explain(request.explain_sample_id, lead_ns))
 
     async def GetCapabilities(self, request: pb.GetCapabilitiesRequest, context: Context) -> pb.GetCapabilitiesResponse:
         """Tell what the kernel can do; see the contract."""

@@ -258,6 +258,7 @@ def binding(value: Binding) -> playback_pb2.StrategyBinding:
         chosen_by=_CHOSEN_BY[value.chosen_by],
         degraded_from=value.degraded_from,
         notes=value.notes,
+        why=value.why,
     )
 
 

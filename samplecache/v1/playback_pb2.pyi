@@ -130,12 +130,15 @@ class StrategyBinding(_message.Message):
     CHOSEN_BY_FIELD_NUMBER: _builtins.int
     DEGRADED_FROM_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
     strategy: _builtins.str
     """The strategy bound."""
     chosen_by: Global___ChosenBy.ValueType
     """Who chose it."""
     degraded_from: _builtins.str
     """The strategy that was chosen first, if the kernel does not permit it; else empty."""
+    why: _builtins.str
+    """Why it was chosen, in the words of the plugin that did; empty if none did, or it does not say."""
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why it was degraded, or why it is permitted but does nothing on this kernel."""
@@ -147,10 +150,11 @@ class StrategyBinding(_message.Message):
         chosen_by: Global___ChosenBy.ValueType = ...,
         degraded_from: _builtins.str = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        why: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen_by", b"chosen_by", "degraded_from", b"degraded_from", "notes", b"notes", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen_by", b"chosen_by", "degraded_from", b"degraded_from", "notes", b"notes", "strategy", b"strategy", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

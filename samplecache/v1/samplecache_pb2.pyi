@@ -848,12 +848,23 @@ class ListStrategiesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    EXPLAIN_SAMPLE_ID_FIELD_NUMBER: _builtins.int
+    LEAD_FIELD_NUMBER: _builtins.int
+    explain_sample_id: _builtins.str
+    """A sample of which to tell what "auto" would come to, now; empty for none. NOT_FOUND if there is none."""
+    @_builtins.property
+    def lead(self) -> _duration_pb2.Duration:
+        """How long before it is due; unset if it is due at once. INVALID_ARGUMENT if negative."""
+
     def __init__(
         self,
+        *,
+        explain_sample_id: _builtins.str = ...,
+        lead: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lead", b"lead"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain_sample_id", b"explain_sample_id", "lead", b"lead"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -946,6 +957,7 @@ class ListStrategiesResponse(_message.Message):
     STRATEGIES_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     DEFAULT_STRATEGY_FIELD_NUMBER: _builtins.int
+    EXPLAINED_FIELD_NUMBER: _builtins.int
     default_strategy: _builtins.str
     """The strategy for requests and samples that name none; empty for "none"."""
     @_builtins.property
@@ -956,16 +968,21 @@ class ListStrategiesResponse(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___PluginProblem]:
         """Plugins that could not be used."""
 
+    @_builtins.property
+    def explained(self) -> _playback_pb2.StrategyBinding:
+        """What a session that asks for "auto" would get, and why; set if a sample was named."""
+
     def __init__(
         self,
         *,
         strategies: _abc.Iterable[Global___Strategy] | None = ...,
         problems: _abc.Iterable[Global___PluginProblem] | None = ...,
         default_strategy: _builtins.str = ...,
+        explained: _playback_pb2.StrategyBinding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explained", b"explained"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_strategy", b"default_strategy", "problems", b"problems", "strategies", b"strategies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_strategy", b"default_strategy", "explained", b"explained", "problems", b"problems", "strategies", b"strategies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

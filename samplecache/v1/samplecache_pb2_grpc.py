@@ -212,7 +212,7 @@ class SampleCacheServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListStrategies(self, request, context):
-        """Lists the strategies there are, and the plugins that could not be used.
+        """Lists the strategies there are, and the plugins that could not be used. NOT_FOUND, INVALID_ARGUMENT: see the fields.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -87,7 +87,7 @@ class SampleCacheServiceStub:
     NOT_FOUND; INVALID_ARGUMENT: impossible timeout; FAILED_PRECONDITION: there is no swap, or no way to page out.
     """
     ListStrategies: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.ListStrategiesRequest, _samplecache_pb2.ListStrategiesResponse]
-    """Lists the strategies there are, and the plugins that could not be used."""
+    """Lists the strategies there are, and the plugins that could not be used. NOT_FOUND, INVALID_ARGUMENT: see the fields."""
     GetCapabilities: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.GetCapabilitiesRequest, _samplecache_pb2.GetCapabilitiesResponse]
     """Tells what the kernel under the cache permits and what is useful on it, with reason and remedy."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.GetStatsRequest, _samplecache_pb2.GetStatsResponse]
@@ -145,7 +145,7 @@ class SampleCacheServiceAsyncStub(SampleCacheServiceStub):
     NOT_FOUND; INVALID_ARGUMENT: impossible timeout; FAILED_PRECONDITION: there is no swap, or no way to page out.
     """
     ListStrategies: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.ListStrategiesRequest, _samplecache_pb2.ListStrategiesResponse]  # type: ignore[assignment]
-    """Lists the strategies there are, and the plugins that could not be used."""
+    """Lists the strategies there are, and the plugins that could not be used. NOT_FOUND, INVALID_ARGUMENT: see the fields."""
     GetCapabilities: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.GetCapabilitiesRequest, _samplecache_pb2.GetCapabilitiesResponse]  # type: ignore[assignment]
     """Tells what the kernel under the cache permits and what is useful on it, with reason and remedy."""
     GetStats: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.GetStatsRequest, _samplecache_pb2.GetStatsResponse]  # type: ignore[assignment]
@@ -272,7 +272,7 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _samplecache_pb2.ListStrategiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_samplecache_pb2.ListStrategiesResponse, _abc.Awaitable[_samplecache_pb2.ListStrategiesResponse]]:
-        """Lists the strategies there are, and the plugins that could not be used."""
+        """Lists the strategies there are, and the plugins that could not be used. NOT_FOUND, INVALID_ARGUMENT: see the fields."""
 
     @_abc_1.abstractmethod
     def GetCapabilities(

@@ -314,6 +314,17 @@ def test_strategies(shell: Shell) -> None:
     assert by_name["touch"]["summary"] in table
 
 
+def test_what_auto_comes_to_is_explained(shell: Shell, kick: Path) -> None:
+    lines = shell.run("strategies", "--explain", "kick", "--lead-ms", "2000").stdout.splitlines()
+    assert lines == [
+        "strategy populate (chosen by hook)",
+        "because 8 KiB sound for less than 1000 ms: all of them are brought in at once",
+    ]
+    explained = shell.json("strategies", "--explain", "kick")["explained"]
+    assert (explained["strategy"], explained["chosen_by"]) == ("populate", "hook")
+    assert "ghost" in shell.run("strategies", "--explain", "ghost", exit_code=1).stderr
+
+
 def test_stats(shell: Shell, kick: Path) -> None:
     stats = shell.json("stats")
     assert (stats["kernel"], stats["samples"], stats["contents"], stats["used_bytes"]) == ("simulated", 1, 1, 8192)

@@ -56,6 +56,19 @@ async def test_strategies_are_listed_by_name(serve: Serve) -> None:
     assert (found["none"].fallback, found["none"].origin) == ("", "samplecache")
 
 
+async def test_auto_is_explained_as_it_would_be_bound(serve: Serve) -> None:
+    served = await serve(default_strategy="auto")
+    await served.put("a", DATA)
+    explained = (await served.stub.ListStrategies(pb.ListStrategiesRequest(explain_sample_id="a"))).explained
+    started = await Playing(served, "a", pace=play.PACE_UNLIMITED).begin()
+    assert explained == started.binding
+    assert explained.why
+    ghost = pb.ListStrategiesRequest(explain_sample_id="ghost")
+    await refused(served.stub.ListStrategies(ghost), grpc.StatusCode.NOT_FOUND, "SAMPLE_NOT_FOUND")
+    past = pb.ListStrategiesRequest(explain_sample_id="a", lead=duration_pb2.Duration(seconds=-1))
+    await refused(served.stub.ListStrategies(past), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_DURATION")
+
+
 async def test_a_strategy_that_is_permitted_may_be_useless(serve: Serve) -> None:
     served = await serve(swap=0)
     response = await served.stub.ListStrategies(pb.ListStrategiesRequest())

@@ -238,8 +238,10 @@ async def test_the_choice_goes_from_request_to_sample_to_hook_to_server(serve: S
         ("auto", ""): ("touch", play.CHOSEN_BY_HOOK),
         ("auto", "auto"): ("touch", play.CHOSEN_BY_HOOK),
         ("bare", ""): ("populate", play.CHOSEN_BY_SERVER),
-        ("helpless", ""): ("populate", play.CHOSEN_BY_SERVER),
+        ("helpless", ""): ("populate", play.CHOSEN_BY_HOOK),
     }
+    assert chosen["helpless", ""].why == "80 KiB sound for less than 1000 ms: all of them are brought in at once"
+    assert chosen["auto", ""].why == ""
     assert [type(event) for event in plugin.observed] == [PrefetchDone] * 6
 
 

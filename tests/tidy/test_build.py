@@ -69,9 +69,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_the_wheel_has_the_core_the_plugins_and_the_player(wheel: zipfile.ZipFile) -> None:
     packed = set(wheel.namelist())
     expected = {name(path) for path in files() if path.is_relative_to(PACKAGE)}
-    for folder, package in [("plugins", f"samplecache_{s}") for s in ("willneed", "touch", "mlock", "populate")] + [
-        ("demo", "samplecache_player")
-    ]:
+    for folder, package in [
+        ("plugins", package.parent.name) for package in (ROOT / "plugins").glob("*/__init__.py")
+    ] + [("demo", "samplecache_player")]:
         expected |= {
             str(path.relative_to(ROOT / folder)) for path in files() if path.is_relative_to(ROOT / folder / package)
         }

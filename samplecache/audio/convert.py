@@ -45,6 +45,7 @@ class Converter:
         self.source = source
         self.target = target
         self.gain = gain
+        self._same_format = source == target  # asked before every block: comparing formats takes a microsecond
         self._mix = channel_matrix(source.channels, target.channels) if source.channels != target.channels else None
         self._resampler: soxr.ResampleStream | None = None
         if source.rate_hz != target.rate_hz:
@@ -75,7 +76,12 @@ class Converter:
     @property
     def is_identity(self) -> bool:
         """Whether blocks pass through untouched."""
-        return self._gain == 1.0 and self.source == self.target
+        return self._gain == 1.0 and self._same_format
+
+    @property
+    def resamples(self) -> bool:
+        """Whether it changes the rate, and so holds frames back."""
+        return self._resampler is not None
 
     def frames_out(self, frames: int) -> int:
         """Return how many frames a whole run of `frames` source frames becomes: ``frames * out / in``, half up."""

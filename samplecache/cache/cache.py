@@ -21,8 +21,9 @@ from samplecache.cache.ingest import Ingest
 from samplecache.cache.orders import Order
 from samplecache.cache.playback import Playback
 from samplecache.cache.prefetcher import Prefetch, Prefetcher
+from samplecache.cache.reading import MAX_BLOCK_BYTES
 from samplecache.cache.sample import Sample, check_tags
-from samplecache.cache.session import MAX_BLOCK_BYTES, PlayOptions, Session, SessionFloor
+from samplecache.cache.session import PlayOptions, Session, SessionFloor
 from samplecache.cache.settings import CacheSettings
 from samplecache.cache.store import Lease, Publication, Store
 from samplecache.cache.triggers import Triggers
@@ -259,10 +260,11 @@ class SampleCache:
 
     # --- playback ---
 
-    def open_session(self, options: PlayOptions) -> Session:
+    def open_session(self, options: PlayOptions, *, start: bool = True) -> Session:
         """Open a playback session; its clock starts now. Does not block. Close it in any case.
 
-        It takes over what prefetches of the same sample hold locked.
+        It takes over what prefetches of the same sample hold locked. Without `start` its strategy is not asked yet:
+        the caller says when, by :meth:`Session.start`.
 
         Raises
         ------
@@ -303,7 +305,8 @@ class SampleCache:
         page_frames = self.kernel.page_bytes / stored.frame_bytes
         self.totals.begin_session(session_id, binding.strategy.name, playback.stats, page_frames)
         self.triggers.note_play(lease.sample)
-        session.start()
+        if start:
+            session.start()
         return session
 
     def _session_closed(self, session: Session) -> None:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from samplecache.cache.accounts import PageOutcomes
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import OutOfRangeError
-from samplecache.kernel.port import FaultCounts
+from samplecache.kernel.port import NO_FAULTS, FaultCounts
 from samplecache.strategy.events import UnderrunCause
 
 WAITED_NS: Final = NS_PER_MS
@@ -155,7 +155,12 @@ class Playback:
         self._next_frame = frames.start
         self._played_frames = 0
         self._held_frames = 0
-        self._backlog = FaultCounts()
+        self._backlog = NO_FAULTS
+
+    @property
+    def paced(self) -> bool:
+        """Whether blocks leave in real time, and so can be late."""
+        return self._lead_ns is not None
 
     @property
     def next_frame(self) -> int:
@@ -217,11 +222,21 @@ class Playback:
                 return None
             self._next_frame = self._frames.start
         frames = range(self._next_frame, min(self._next_frame + self.block_frames, stop))
-        # The client waits for what it has not got yet, not for what was read and is held back.
-        send_ns = self._start_ns + (self._played_frames - self._held_frames) * NS_PER_S // self._rate_hz
         if self._lead_ns is None:
             return Block(frames, self._opened_ns, None)
+        # The client waits for what it has not got yet, not for what was read and is held back.
+        send_ns = self._start_ns + (self._played_frames - self._held_frames) * NS_PER_S // self._rate_hz
         return Block(frames, send_ns, send_ns + self._lead_ns)
+
+    def delivered_in_time(self, frames: range) -> None:
+        """Account for a block of `frames` that took no read of its own and was ready when it was due."""
+        length = len(frames)
+        self._next_frame = frames.stop
+        self._played_frames += length
+        self._backlog = NO_FAULTS
+        stats = self.stats
+        stats.blocks += 1
+        stats.frames += length
 
     def delivered(self, block: Block, reading: Reading) -> Late | None:
         """Account for a block that was read; return how it was late, if it was."""
@@ -232,7 +247,9 @@ class Playback:
         stats = self.stats
         stats.blocks += 1
         stats.frames += frames
-        stats.faults += reading.faults
+        faults = reading.faults
+        if faults is not NO_FAULTS:
+            stats.faults += faults
         read_ns = reading.ready_ns - reading.began_ns
         if read_ns > stats.longest_read_ns:
             stats.longest_read_ns = read_ns
@@ -242,8 +259,10 @@ class Playback:
         if block.due_ns is None:
             stats.near_misses += bool(waited)
             return None
-        behind = reading.began_ns - block.send_ns >= BACKLOG_NS
-        self._backlog = self._backlog + reading.faults if behind else reading.faults
+        if reading.began_ns - block.send_ns < BACKLOG_NS:
+            self._backlog = faults
+        elif faults is not NO_FAULTS:
+            self._backlog += faults
         late_ns = reading.ready_ns - block.due_ns
         if late_ns <= 0:
             stats.near_misses += bool(waited)
@@ -253,7 +272,7 @@ class Playback:
         stats.longest_stall_ns = max(stats.longest_stall_ns, late_ns)
         stats.late_by_cause[late.cause] += 1
         self._start_ns += late_ns
-        self._backlog = FaultCounts()
+        self._backlog = NO_FAULTS
         return late
 
     def seek(self, frame: int, now_ns: int) -> None:
@@ -277,7 +296,7 @@ class Playback:
         self._start_ns = now_ns
         self._played_frames = 0
         self._held_frames = 0
-        self._backlog = FaultCounts()
+        self._backlog = NO_FAULTS
 
     def _cause(self, late_ns: int, reading: Reading) -> UnderrunCause:
         """Tell why, from the reader's major faults, the witness, its minor faults and the client, in that order.

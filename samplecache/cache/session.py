@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.accounts import Account
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.orders import Moment, Order, Playhead
-from samplecache.cache.playback import Block, Playback, Reading
+from samplecache.cache.playback import Block, Playback
 from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Prefetch, Prefetcher
+from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderFloor
 from samplecache.cache.store import Lease
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import StateError
@@ -25,9 +27,6 @@ from samplecache.strategy.view import Stretch
 
 WRAP_AHEAD_NS: Final = 2 * NS_PER_S
 """How long before a loop begins again its pages are looked after: some may have gone since they were played."""
-
-MAX_BLOCK_BYTES: Final = 64 << 10
-"""Larger messages cost server memory for every stream and gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +80,6 @@ class PlayOptions:
         return AudioFormat(
             self.rate_hz or stored.rate_hz, self.channels or stored.channels, self.encoding or stored.encoding
         )
-
-
-class ReadBlock(NamedTuple):
-    """A block that was read.
-
-    Attributes
-    ----------
-    block : Block
-        Which.
-    pcm : bytes
-        In the session's format; empty while a resampler fills up.
-    offset_frames : int
-        The sample's frame that it begins with: before the block's first if a resampler held some back. Where a loop
-        begins again, that is taken for its start.
-    reading : Reading
-        How it went.
-    """
-
-    block: Block
-    pcm: bytes
-    offset_frames: int
-    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +150,14 @@ class Session:
         self._kernel = floor.kernel
         self._clock = floor.clock
         self._prefetcher = floor.prefetcher
-        self._meter = floor.meter
-        self._witness_ns = floor.witness_ns
+        reading = ReaderFloor(floor.kernel, floor.clock, floor.meter, floor.witness_ns)
+        self._reader = BlockReader(lease.content, playback, converter, account, reading)
         self._publish = floor.publish
         self._on_closed = on_closed
         self._advances = Moment.ADVANCE.overridden_by(binding.strategy)
         self._rechecks = 0
         self._told = (0, 0)
+        self._started = False
         self._wrap_prepared = False
         self._lock = threading.Lock()
         self._closed = False
@@ -187,8 +165,10 @@ class Session:
         self._running = 0
 
     def start(self) -> None:
-        """Have the strategy prepare. Once, before the first block. Does not block."""
-        self._order(Moment.PREPARE)
+        """Have the strategy prepare, unless it has been already. Does not block."""
+        if not self._started:
+            self._started = True
+            self._order(Moment.PREPARE)
 
     # --- blocks ---
 
@@ -205,9 +185,7 @@ class Session:
 
         Who reads sample memory in another way, in virtual time, calls it before.
         """
-        if self.account.outstanding:
-            region = self._lease.content.region
-            self.account.read(self._pages(block.frames), lambda pages: self._kernel.in_core(region, pages))
+        self._reader.about_to_read(block.frames)
 
     def read(self, block: Block, client_ns: int = 0) -> ReadBlock:
         """Copy the block out of sample memory and convert it. May fault, with the GIL released.
@@ -224,35 +202,42 @@ class Session:
         StateError
             The session was closed. While a read is under way, closing waits with giving the memory up.
         """
+        with self._reading():
+            return self._reader.read(block, client_ns)
+
+    def read_resident(self, block: Block, client_ns: int = 0) -> ReadBatch | None:
+        """Read the block if it needs no device, as far as can be known; return None if it might.
+
+        In the same go blocks after it are read whose pages are in RAM too: asking where pages are, and letting go of
+        the GIL meanwhile, costs as much for one block as for many. What is not in RAM is never read ahead: that would
+        hide what memory does. Takes some microseconds, and may take minor faults.
+
+        Parameters
+        ----------
+        block : Block
+            From :meth:`next_block`.
+        client_ns : int
+            How long the client kept the block before from being sent.
+
+        Raises
+        ------
+        StateError
+            The session was closed.
+        """
+        with self._reading():
+            return self._reader.read_resident(block, client_ns)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Keep the content mapped for the length of the block."""
         with self._lock:
             if self._closed:
                 raise StateError("the session has ended", remedy="Open another one", reason="SESSION_ENDED")
             self._running += 1
         try:
-            return self._read(block, client_ns)
+            yield
         finally:
             self._one_less()
-
-    def _read(self, block: Block, client_ns: int) -> ReadBlock:
-        content = self._lease.content
-        self.about_to_read(block)
-        offset_bytes = content.format.frames_to_bytes(block.frames.start)
-        length_bytes = content.format.frames_to_bytes(len(block.frames))
-        began_ns = self._clock.now_ns()
-        faults_before = self._kernel.thread_faults()
-        stored = self._kernel.read(content.region, offset_bytes, length_bytes)
-        faults = self._kernel.thread_faults() - faults_before
-        self._meter.record_faults(faults.major, self._clock.now_ns() - began_ns)
-        offset_frames = max(0, block.frames.start - self.converter.held_frames)
-        pcm = self.converter.convert(stored)
-        ready_ns = self._clock.now_ns()
-        # Asking the witness takes a while, and only a late block needs one.
-        late = block.due_ns is not None and ready_ns > block.due_ns
-        witness_ns = self._witness_ns(block.send_ns, ready_ns) if late else 0
-        held_frames = self.converter.held_frames
-        return ReadBlock(
-            block, pcm, offset_frames, Reading(began_ns, ready_ns, faults, witness_ns, client_ns, held_frames)
-        )
 
     def delivered(self, read: ReadBlock) -> Underrun | None:
         """Account for a block that was read, and return its underrun."""
@@ -273,6 +258,10 @@ class Session:
         )
         self._publish(underrun)
         return underrun
+
+    def delivered_in_time(self, frames: range) -> None:
+        """Account for a block that was read with one before it, and was ready when it was due."""
+        self.playback.delivered_in_time(frames)
 
     # --- commands ---
 
@@ -298,6 +287,7 @@ class Session:
             self.playback.seek(frame, self._clock.now_ns())
             self._rechecks += 1
         self.converter.reset()
+        self._reader.seeked()
         self._cancel()
         self.account.keep_only(self._pages(frames) for frames, _ in self.playback.path)
         self._order(Moment.PREPARE)

@@ -16,6 +16,7 @@ import enum
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from samplecache.errors import InvalidSpanError
 from samplecache.kernel.signals import MemoryState, PressureCounts
@@ -119,6 +120,9 @@ class FaultCounts:
 
     def __add__(self, other: FaultCounts) -> FaultCounts:
         return FaultCounts(self.minor + other.minor, self.major + other.major)
+
+
+NO_FAULTS: Final = FaultCounts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +347,20 @@ class Kernel(abc.ABC):
         The faults that :meth:`thread_faults` counts for it are the region's own: those of the copy's fresh memory are
         left out.
         """
+
+    def read_resident(
+        self, region: Region, offset_bytes: int, length_bytes: int
+    ) -> tuple[memoryview, FaultCounts] | None:
+        """Return a copy as :meth:`read` does, and its faults, if :meth:`in_core` holds of its pages; None otherwise.
+
+        Made to be called thousands of times a second: the copy is the calling thread's own, and only holds until its
+        next call. May take minor faults, and a major one if a page is reclaimed that very moment.
+        """
+        if not self.in_core(region, Span.of_bytes(offset_bytes, offset_bytes + length_bytes, self.page_bytes)):
+            return None
+        before = self.thread_faults()
+        copy = memoryview(self.read(region, offset_bytes, length_bytes))
+        return copy, self.thread_faults() - before
 
     # --- paging ---
 

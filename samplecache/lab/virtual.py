@@ -17,7 +17,8 @@ from typing import Final
 from samplecache.cache.cache import SampleCache
 from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats, Reading
-from samplecache.cache.session import PlayOptions, ReadBlock, Session
+from samplecache.cache.reading import ReadBlock
+from samplecache.cache.session import PlayOptions, Session
 from samplecache.cache.settings import CacheSettings
 from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import FaultCounts, SwapCounts

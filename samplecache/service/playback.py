@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from functools import cached_property
 from typing import Final
 
-from samplecache.cache.playback import Block
-from samplecache.cache.session import MAX_BLOCK_BYTES, ReadBlock, Session
+from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBatch, ReadBlock
+from samplecache.cache.session import Session
 from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers
+from samplecache.service.pacing import PacingWheel
+from samplecache.service.wire import block_message, block_messages
 from samplecache.v1 import playback_pb2
 from samplecache.v1 import samplecache_pb2 as pb
 
@@ -22,40 +25,51 @@ _COMMAND_QUEUE: Final = 64
 
 
 class _Commands:
-    """Commands of a client that have arrived, and an alarm that the session sleeps on between blocks."""
+    """Commands of a client that have arrived. Between blocks its session sleeps here, until it is time or one comes.
 
-    def __init__(self, requests: AsyncIterator[playback_pb2.PlayRequest]) -> None:
+    Attributes
+    ----------
+    arrived : bool
+        Whether :meth:`take` has something to tell.
+    """
+
+    def __init__(self, requests: AsyncIterator[playback_pb2.PlayRequest], wheel: PacingWheel) -> None:
         self._requests = requests
+        self._wheel = wheel
         self._waiting: asyncio.Queue[playback_pb2.PlayRequest] = asyncio.Queue(_COMMAND_QUEUE)
-        self._alarm = asyncio.Event()
+        self._sleeper: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
+        self.arrived = False
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         try:
             async for request in self._requests:
                 await self._waiting.put(request)
-                self._alarm.set()
+                self._wake()
         except Exception as error:  # kept for the session: this task has nobody to raise to
             self._failure = error
-            self._alarm.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        self.arrived = True
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
 
     def take(self) -> playback_pb2.PlayRequest | None:
         """Return the next command, or None."""
         if self._failure is not None:
             raise self._failure
-        return None if self._waiting.empty() else self._waiting.get_nowait()
+        if self._waiting.empty():
+            self.arrived = False
+            return None
+        return self._waiting.get_nowait()
 
-    async def sleep_until(self, time_s: float) -> None:
-        """Sleep until `time_s` of the loop's clock or until a command arrives."""
-        if not self._waiting.empty() or self._failure is not None:
-            return
-        self._alarm.clear()
-        timer = asyncio.get_running_loop().call_at(time_s, self._alarm.set)
-        try:
-            await self._alarm.wait()
-        finally:
-            timer.cancel()
+    async def sleep_until(self, time_ns: int) -> None:
+        """Sleep until `time_ns` of the cache's clock or until a command arrives."""
+        if not self.arrived:
+            self._sleeper = self._wheel.sleeper(time_ns)
+            await self._sleeper
 
     async def close(self) -> None:
         """Stop listening."""
@@ -65,6 +79,10 @@ class _Commands:
 
 class PlaybackHandlers(Handlers):
     """Prefetch and Play."""
+
+    @cached_property
+    def _wheel(self) -> PacingWheel:
+        return PacingWheel(self.cache.clock)
 
     async def Prefetch(self, request: pb.PrefetchRequest, context: Context) -> AsyncIterator[pb.PrefetchResponse]:
         """Bring a sample's pages in and stream progress; see the contract."""
@@ -103,9 +121,12 @@ class PlaybackHandlers(Handlers):
             raise InvalidError(
                 "a session must begin with PlayStart", remedy="Send PlayStart first", reason="MISSING_START"
             )
-        session = self.cache.open_session(translate.play_options(first.start))
-        commands = _Commands(requests)
+        session = self.cache.open_session(translate.play_options(first.start), start=False)
+        commands = _Commands(requests, self._wheel)
         try:
+            # What is in RAM sounds before anything is done for what comes after it; for what is not, nothing waits.
+            if (block := session.next_block()) is not None and not session.is_resident(block):
+                session.start()
             await context.write(_started(session))
             await self._play(session, commands, context)
             summary = playback_pb2.PlaySummary(
@@ -122,7 +143,7 @@ class PlaybackHandlers(Handlers):
         clock = self.cache.clock
         client_ns = 0
         while True:
-            while (command := commands.take()) is not None:
+            while commands.arrived and (command := commands.take()) is not None:
                 if command.WhichOneof("command") == "stop":
                     return
                 if (answer := _obey(session, command)) is not None:
@@ -131,26 +152,57 @@ class PlaybackHandlers(Handlers):
             if block is None:
                 break
             if block.send_ns > clock.now_ns():
-                await commands.sleep_until(block.send_ns / NS_PER_S)
-                if block.send_ns > clock.now_ns():
+                await commands.sleep_until(block.send_ns)
+                if commands.arrived:
                     continue
-            read = await self._read(session, block, client_ns)
-            underrun = session.delivered(read)
-            if underrun is not None:
-                await context.write(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
-            for message in _blocks(session, read.offset_frames, read.pcm):
+            # A resident block is copied at once, any other on a reader thread: a page fault must not stop the loop.
+            batch = session.read_resident(block, client_ns)
+            if batch is not None:
+                client_ns = await self._send_batch(session, batch, commands, context)
+                continue
+            session.start()
+            read = await self.reading(session.read, block, client_ns)
+            await _report_underrun(session, read, context)
+            for message in _messages(session, read.offset_frames, read.pcm):
                 await context.write(message)
             # A write returns when the client's window has room: what passed since the block was ready, the client took.
             client_ns = clock.now_ns() - read.reading.ready_ns
         tail_frame = session.playback.next_frame - session.converter.held_frames
-        for message in _blocks(session, tail_frame, session.converter.flush()):
+        for message in _messages(session, tail_frame, session.converter.flush()):
             await context.write(message)
 
-    async def _read(self, session: Session, block: Block, client_ns: int) -> ReadBlock:
-        """Copy a resident block at once, any other on a reader thread: a page fault must not stop the loop."""
-        if session.is_resident(block):
-            return session.read(block, client_ns)
-        return await self.reading(session.read, block, client_ns)
+    async def _send_batch(self, session: Session, batch: ReadBatch, commands: _Commands, context: Context) -> int:
+        """Send the blocks of a batch, each at its time; return how long (ns) the client kept the last from being sent.
+
+        What is left when a command comes, or a block is late, is read again: both change what is to come.
+        """
+        now_ns = self.cache.clock.now_ns
+        read = batch.read
+        ready_ns = read.reading.ready_ns
+        messages = _batch_messages(session, batch)
+        await _report_underrun(session, read, context)
+        whole = len(batch.frames) == len(read.block.frames)
+        for message in messages if whole else messages[:1]:
+            await context.write(message)
+        session.start()
+        written_ns = now_ns()
+        for message in () if whole else messages[1:]:
+            block = session.next_block()
+            if block is None:
+                break
+            frames, send_ns, due_ns = block
+            if due_ns is not None:
+                if send_ns > written_ns:
+                    await commands.sleep_until(send_ns)
+                last_ns, ready_ns = ready_ns, now_ns()
+                if ready_ns > due_ns:
+                    return written_ns - last_ns
+            if commands.arrived:
+                break
+            session.delivered_in_time(frames)
+            await context.write(message)
+            written_ns = now_ns()
+        return written_ns - ready_ns
 
 
 def _obey(session: Session, command: playback_pb2.PlayRequest) -> playback_pb2.PlayResponse | None:
@@ -190,16 +242,32 @@ def _started(session: Session) -> playback_pb2.PlayResponse:
     )
 
 
-def _blocks(session: Session, offset_frames: int, pcm: bytes) -> Iterator[playback_pb2.PlayResponse]:
-    """Yield `pcm` in messages that are not too large: a resampler gives out in bursts what it held back."""
+async def _report_underrun(session: Session, read: ReadBlock, context: Context) -> None:
+    """Account for a block, and tell the client if it was late."""
+    underrun = session.delivered(read)
+    if underrun is not None:
+        await context.write(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
+
+
+def _batch_messages(session: Session, batch: ReadBatch) -> list[bytes]:
+    """Return a message for each block of a batch; more for a single block, if a resampler made it too large for one."""
+    read, frames = batch
+    if len(frames) == len(read.block.frames):
+        return _messages(session, read.offset_frames, read.pcm)
+    return block_messages(frames, session.playback.block_frames, session.converter.target.frame_bytes, read.pcm)
+
+
+def _messages(session: Session, offset_frames: int, pcm: bytes | bytearray | memoryview) -> list[bytes]:
+    """Return `pcm` in messages that are not too large: a resampler gives out in bursts what it held back."""
     source, target = session.converter.source, session.converter.target
     most_frames = MAX_BLOCK_BYTES // target.frame_bytes
-    for first in range(0, target.bytes_to_frames(len(pcm)), most_frames):
-        start_bytes, stop_bytes = target.frames_to_bytes(first), target.frames_to_bytes(first + most_frames)
-        block = playback_pb2.PlayBlock(
-            frame_offset=offset_frames + first * source.rate_hz // target.rate_hz, pcm=pcm[start_bytes:stop_bytes]
+    return [
+        block_message(
+            offset_frames + first * source.rate_hz // target.rate_hz,
+            pcm[target.frames_to_bytes(first) : target.frames_to_bytes(first + most_frames)],
         )
-        yield playback_pb2.PlayResponse(block=block)
+        for first in range(0, target.bytes_to_frames(len(pcm)), most_frames)
+    ]
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 SERVICE: Final = samplecache_pb2.DESCRIPTOR.services_by_name["SampleCacheService"].full_name
 
-_OPTIONS: Final = (
+OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a second server on the port shall fail, not share it
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_metadata_size", 8 << 10),
@@ -126,7 +126,7 @@ class Server:
         interceptors: list[grpc.aio.ServerInterceptor] = [StatusInterceptor(self.metrics.observe_call)]
         if config.token_file is not None:
             interceptors.append(TokenInterceptor(read_token(config.token_file)))
-        self._server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+        self._server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
         samplecache_pb2_grpc.add_SampleCacheServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)

@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 
 from samplecache import errors
 from samplecache.service.base import Handler
+from samplecache.service.wire import passing_bytes
 
 DOMAIN: Final = "samplecache.v1"
 _MAX_DETAIL_CHARACTERS: Final = 256
@@ -124,7 +125,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         behaviour = getattr(handler, name)
         wrapped = factory(
             _wrap(handler, behaviour, handler_call_details.method, self._observe),
-            response_serializer=handler.response_serializer,
+            response_serializer=passing_bytes(handler.response_serializer),
         )
         return cast("Handler", wrapped)
 

@@ -92,3 +92,24 @@ def test_pages_in_the_swap_cache_are_resident(kernel: Kernel, swapping: None, no
     wait_for(lambda: prefetched(kernel, region, Span(0, 2)))
     assert list(kernel.residency(region, region.span).spans_in(Tier.SWAP_CACHE)) == [Span(0, 2)]
     kernel.unmap(region)
+
+
+def test_what_is_in_ram_is_read_and_what_is_not_is_let_be(kernel: Kernel, swapping: None, noise: Noise) -> None:
+    page_bytes = kernel.page_bytes
+    region, data = kernel.map(4 * page_bytes), noise(4 * page_bytes)
+    kernel.write(region, 0, data)
+    assert kernel.evict(region, region.span, EVICT_NS) == 0
+    assert kernel.read_resident(region, 0, 4 * page_bytes) is None
+    assert kernel.residency(region, region.span).in_core == 0
+    kernel.touch(region, Span(0, 2))
+    for offset_bytes, length_bytes in ((0, 2 * page_bytes), (1, 5), (page_bytes - 3, 6), (7, 0)):
+        found = kernel.read_resident(region, offset_bytes, length_bytes)
+        assert found is not None
+        copy, faults = found
+        assert copy == data[offset_bytes : offset_bytes + length_bytes]
+        assert faults.major == 0
+    with pytest.raises(InvalidSpanError):
+        kernel.read_resident(region, 4 * page_bytes - 1, 2)
+    kernel.unmap(region)
+    with pytest.raises(UnmappedError):
+        kernel.read_resident(region, 0, 1)

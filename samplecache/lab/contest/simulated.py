@@ -8,7 +8,7 @@ from typing import Final
 
 from samplecache import __version__
 from samplecache.cache import CacheSettings
-from samplecache.cache.session import ReadBlock
+from samplecache.cache.reading import ReadBlock
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.machine_files import simulation_options
 from samplecache.kernel.port import FaultCounts, Residency, Tier

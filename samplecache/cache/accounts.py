@@ -102,6 +102,7 @@ class Account:
         self._on_settled = on_settled
         self._lock = threading.RLock()
         self._states = bytearray()
+        self._times_taken_back = bytearray()
         self._inherited: tuple[Account, ...] = ()
         self._closed = False
 
@@ -161,9 +162,19 @@ class Account:
                         self._states[page] = _ARRIVED
                     elif tier == Tier.SWAPPED and self._states[page] == _ARRIVED:
                         self._states[page] = _NONE
+                        self._note_taken_back(page)
                         wasted += 1
             self._count(wasted=wasted)
             return gone + wasted
+
+    def _note_taken_back(self, page: int) -> None:
+        if not self._times_taken_back:
+            self._times_taken_back = bytearray(self._pages)
+        self._times_taken_back[page] = min(255, self._times_taken_back[page] + 1)
+
+    def times_taken_back(self, span: Span) -> int:
+        """Return how often a page of `span` had come in and was gone before it was read: of the page with the most."""
+        return max(self._times_taken_back[span.start : span.stop], default=0)
 
     def read(self, span: Span, in_core: Callable[[Span], bool]) -> None:
         """Settle the pages of `span`, which are about to be read, `in_core` telling of pages whether all are in RAM."""

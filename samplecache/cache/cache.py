@@ -14,6 +14,7 @@ from samplecache.audio.format import AudioFormat
 from samplecache.cache.accounts import Announced
 from samplecache.cache.bookkeeping import Bookkeeping
 from samplecache.cache.budget import PrefetchBudget, default_budget_bytes
+from samplecache.cache.choosing import Chooser
 from samplecache.cache.events import EventBus
 from samplecache.cache.figures import PageInMeter, Totals
 from samplecache.cache.holds import Holds
@@ -21,6 +22,7 @@ from samplecache.cache.ingest import Ingest
 from samplecache.cache.orders import Order
 from samplecache.cache.playback import Playback
 from samplecache.cache.prefetcher import Prefetch, Prefetcher
+from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.reading import MAX_BLOCK_BYTES
 from samplecache.cache.sample import Sample, check_tags
 from samplecache.cache.session import PlayOptions, Session, SessionFloor
@@ -34,10 +36,9 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.errors import InvalidError, LimitError, OutOfRangeError
 from samplecache.kernel.ledger import LockLedger, default_lock_budget
 from samplecache.kernel.port import Capabilities, Kernel, Residency
-from samplecache.kernel.signals import MemoryState
 from samplecache.strategy.events import Degraded, Evicted, PrefetchDone, SessionEnded
 from samplecache.strategy.registry import AUTO, Binding, StrategyRegistry
-from samplecache.strategy.view import ChoiceView, Stretch
+from samplecache.strategy.view import Stretch
 from samplecache.witness import Witness
 
 MIN_BLOCK_NS: Final = NS_PER_MS
@@ -114,6 +115,16 @@ class SampleCache:
             DecodeLimits(max_input_bytes=settings.max_upload_bytes, max_decoded_bytes=settings.max_decoded_bytes)
         )
         self._ingest = Ingest(kernel, self.store, self._decoder, settings.max_decoded_bytes)
+        self.pressure = PressureWatch(kernel, self.clock, self._work.call_at, self.meter, self.prefetch_budget.scale)
+        self._chooser = Chooser(
+            self.registry,
+            settings.default_strategy,
+            self.capabilities,
+            self.ledger,
+            self.meter,
+            self.pressure,
+            kernel.page_bytes,
+        )
         self._prefetcher = Prefetcher(
             kernel,
             self.ledger,
@@ -123,6 +134,7 @@ class SampleCache:
             self.meter,
             self.capabilities,
             self.prefetch_budget,
+            self.pressure,
             self._fell_short,
         )
         lock_bytes = settings.trigger_lock_bytes
@@ -393,7 +405,7 @@ class SampleCache:
         SampleNotFoundError
         """
         with self.store.lease(sample_id) as lease:
-            return self._choose(lease.sample, AUTO, lead_ns)
+            return self._chooser.choose(lease.sample, AUTO, lead_ns)
 
     # --- figures ---
 
@@ -432,24 +444,10 @@ class SampleCache:
     # --- inside ---
 
     def _bind(self, sample: Sample, strategy: str, lead_ns: int | None) -> Binding:
-        binding = self._choose(sample, strategy, lead_ns)
+        binding = self._chooser.choose(sample, strategy, lead_ns)
         if binding.degraded_from:
             self._degraded(sample.sample_id, binding.strategy.name, binding.degraded_from, "; ".join(binding.notes))
         return binding
-
-    def _choose(self, sample: Sample, strategy: str, lead_ns: int | None) -> Binding:
-        wishes = (strategy, sample.strategy, self.settings.default_strategy)
-        view = ChoiceView(
-            sample.view(self.kernel.page_bytes),
-            self.capabilities,
-            self.ledger.budget_bytes - self.ledger.locked_bytes,
-            self.meter.figures,
-            self.registry.names,
-            # Takes a millisecond or two, and only a hook looks at it.
-            memory=self.kernel.memory() if AUTO in wishes else MemoryState(),
-            lead_ns=lead_ns,
-        )
-        return self.registry.bind(*wishes, view)
 
     def _fell_short(self, order: Order, why: str) -> None:
         name = order.binding.strategy.name

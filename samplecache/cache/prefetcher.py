@@ -13,6 +13,8 @@ from samplecache.cache.executor import ActionExecutor
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.flights import Flights
 from samplecache.cache.orders import Moment, Order
+from samplecache.cache.pressure import wait_ns
+from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.work import Work, Workers
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError, StrategyError
@@ -21,7 +23,7 @@ from samplecache.kernel.port import Capabilities, Kernel, Residency, Span, Tier
 from samplecache.strategy.actions import Action, Advise, Lock, Recheck, brings_in, gives_back, waits_for_pages
 from samplecache.strategy.failures import log_failure
 from samplecache.strategy.registry import StrategyRegistry
-from samplecache.strategy.view import Pressure, Stretch, View
+from samplecache.strategy.view import Stretch, View
 
 CHUNK_PAGES: Final = 64
 """Pages done at a time: 256 KiB of 4 KiB pages, so that a nearer deadline or a cancellation waits for no more."""
@@ -177,7 +179,7 @@ class Prefetch:
     def _begin(self) -> None:
         order, kernel = self.order, self._prefetcher.kernel
         residency = kernel.residency(order.sample.content.region, order.pages_to_look_at(kernel.page_bytes))
-        order.account.look(residency)
+        self._prefetcher.pressure.taken_back(order.account.look(residency))
         self._seen = residency
         self._missing = tuple(residency.spans_in(Tier.SWAPPED))
         self._needed = sum(map(len, self._missing))
@@ -207,6 +209,10 @@ class Prefetch:
         head, account = next(action.span.chunks(CHUNK_PAGES), action.span), self.order.account
         asked = 0
         if brings_in(action):
+            wait_ns = self._prefetcher.wait_ns(self.order, replace(action, span=head))
+            if wait_ns:
+                self._put_off(action, wait_ns)
+                return
             head, asked = self._prefetcher.admit(self.order, self._seen, replace(action, span=head))
             if not head and action.span:
                 self._put_off(action)
@@ -236,12 +242,12 @@ class Prefetch:
         if not self._actions_left and self.order.moment is not Moment.PREPARE:
             self._end(_State.DONE)
 
-    def _put_off(self, action: Action) -> None:
+    def _put_off(self, action: Action, wait_ns: int = PUT_OFF_NS) -> None:
         """Try an action again when there may be room for it, unless the strategy is going to look again anyway."""
         if self._rechecks:
             self._one_action_less()
         else:
-            at_ns = self._prefetcher.clock.now_ns() + PUT_OFF_NS
+            at_ns = self._prefetcher.clock.now_ns() + wait_ns
             self._prefetcher.call_at(lambda: self._do(lambda: self._do_chunk(action)), at_ns)
 
     def _after(self, head: Span, action: Action) -> Action:
@@ -259,7 +265,7 @@ class Prefetch:
         looks = [self._prefetcher.kernel.residency(region, span) for span in self._missing]
         arrived = sum(look.in_core for look in looks)
         for look in looks:
-            self.order.account.look(look)
+            self._prefetcher.pressure.taken_back(self.order.account.look(look))
         if busy or arrived != self._in:
             self._in, self._last_arrival_ns = arrived, began_ns
         if not busy and (arrived == self._needed or began_ns - self._last_arrival_ns >= GIVE_UP_NS):
@@ -317,6 +323,8 @@ class Prefetcher:
         Shown to strategies.
     budget : PrefetchBudget
         What is brought in ahead is charged to it.
+    pressure : PressureWatch
+        Knows how short memory is; told what is brought in, and what was taken back.
     on_short : Callable
         Called with the order and a sentence when something got less than it asked for.
     """
@@ -331,6 +339,7 @@ class Prefetcher:
         meter: PageInMeter,
         capabilities: Capabilities,
         budget: PrefetchBudget,
+        pressure: PressureWatch,
         on_short: Callable[[Order, str], None],
     ) -> None:
         self.kernel = kernel
@@ -338,6 +347,7 @@ class Prefetcher:
         self.meter = meter
         self.on_short = on_short
         self.budget = budget
+        self.pressure = pressure
         self.call_at = work.call_at
         self._ledger = ledger
         self._registry = registry
@@ -385,11 +395,18 @@ class Prefetcher:
                 playing=playhead is not None,
                 lead_ns=0 if playhead is None else playhead.lead_ns,
                 budget_bytes=self.budget.share_bytes(order.account, now_ns),
-                pressure=Pressure.NONE,
+                pressure=self.pressure.level,
                 near_misses=0 if playhead is None else playhead.near_misses,
                 underruns=0 if playhead is None else playhead.underruns,
             )
             return self._registry.decide(strategy, getattr(strategy, order.moment.name.lower()), view)
+
+    def wait_ns(self, order: Order, action: Action) -> int:
+        """Return how long an action that brings pages in is left alone because memory is short, in nanoseconds."""
+        if not order.binding.strategy.budgeted:
+            return 0
+        lead_ns = None if action.deadline_ns is None else action.deadline_ns - self.clock.now_ns()
+        return wait_ns(self.pressure.level, lead_ns, order.account.times_taken_back(action.span))
 
     def admit(self, order: Order, seen: Residency, action: Action) -> tuple[Span, int]:
         """Charge the budget for an action that brings pages in, which were where `seen` says.
@@ -402,6 +419,7 @@ class Prefetcher:
         if order.binding.strategy.budgeted and span.intersection(seen.span) != span:
             seen = self.kernel.residency(order.sample.content.region, span)
         admission = self.budget.admit(order.account, span, seen, self.clock.now_ns())
+        self.pressure.asked(admission.asked)
         for claim, displaced in admission.displaced:
             claim.give_back(displaced)
         return admission.span, admission.asked

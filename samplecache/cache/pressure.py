@@ -142,8 +142,8 @@ class PressureController:
             self.factor = min(1.0, self.factor + RECOVERY)
 
 
-def wait_ns(pressure: Pressure, lead_ns: int | None, *, taken_back: int = 0, sure: float = 1.0) -> int | None:
-    """Return how long what is due in `lead_ns` is to be left alone; None if it is not to be brought in ahead at all.
+def wait_ns(pressure: Pressure, lead_ns: int | None, times_taken_back: int = 0) -> int:
+    """Return how long what is due in `lead_ns` is to be left alone, in nanoseconds.
 
     Parameters
     ----------
@@ -151,14 +151,10 @@ def wait_ns(pressure: Pressure, lead_ns: int | None, *, taken_back: int = 0, sur
         How short memory is.
     lead_ns : int or None
         Time until it is due, in nanoseconds; None if at once.
-    taken_back : int
+    times_taken_back : int
         How often a page of it was taken back before.
-    sure : float
-        How sure it is that it will be read, 0 to 1.
     """
     if pressure is Pressure.NONE or lead_ns is None:
         return 0
-    if sure < (1.0 if pressure is Pressure.FULL else 0.5):
-        return None
-    near_ns = NEAR_NS if pressure is Pressure.FULL or taken_back >= TAKEN_BACK_OFTEN else FAR_NS
-    return max(0, lead_ns - near_ns)
+    near = pressure is Pressure.FULL or times_taken_back >= TAKEN_BACK_OFTEN
+    return max(0, lead_ns - (NEAR_NS if near else FAR_NS))

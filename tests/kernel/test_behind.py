@@ -27,9 +27,8 @@ def test_simulated_each_page_is_read_once_a_round(advice: Advice) -> None:
 @pytest.mark.parametrize("advice", [Advice.COLD, Advice.PAGEOUT])
 def test_the_running_kernel_does_the_same_within_a_few_percent(rig: Rig, advice: Advice) -> None:
     """Other memory of the process is in the same group, and its swap traffic in the same count."""
-    directory = rig.groups[0]
     names = ("memory.limit_in_bytes", "memory.max")
-    control = next(directory / name for name in names if (directory / name).exists())
+    control = next(file for group in rig.groups for name in names if (file := group / name).exists())
     script = [sys.executable, str(Path(played_behind.__file__)), advice.value, str(control)]
     player = rig.popen(script, stdout=subprocess.PIPE, text=True)
     output, _ = player.communicate(timeout=120)

@@ -330,6 +330,7 @@ class Cold(_SpanStep):
     """``MADV_COLD``: what it does shows in which pages reclaim takes, later."""
 
     do: Literal["cold"] = "cold"
+    can_fail: ClassVar[bool] = True
 
     def perform(self, scene: Scene) -> None:
         """See :meth:`Step.perform`."""

@@ -410,6 +410,13 @@ class SampleCache:
     # --- figures ---
 
     @property
+    def sessions(self) -> tuple[Session, ...]:
+        """Sessions open now, in the order in which they were opened. Any of them may end at any time."""
+        with self._lock:
+            sessions = tuple(self._sessions)
+        return tuple(sorted(sessions, key=lambda session: int(session.session_id.rpartition("-")[2])))
+
+    @property
     def session_count(self) -> int:
         """Sessions open now."""
         return len(self._sessions)

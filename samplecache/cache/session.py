@@ -19,7 +19,7 @@ from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderF
 from samplecache.cache.store import Lease
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import StateError
-from samplecache.kernel.port import Kernel, Span
+from samplecache.kernel.port import Kernel, Residency, Span
 from samplecache.strategy.actions import Recheck
 from samplecache.strategy.events import Event, Underrun
 from samplecache.strategy.registry import Binding
@@ -274,6 +274,18 @@ class Session:
     def played_pages(self) -> int:
         """Pages of the frames delivered, each once a round."""
         return round(self.playback.stats.frames * self.sample.content.format.frame_bytes / self._kernel.page_bytes)
+
+    def residency(self) -> Residency | None:
+        """Tell where the pages of all of its sample are; None once it is closed. Does not fault. Any thread."""
+        with self._lock:
+            if self._closed:
+                return None
+            self._running += 1
+        try:
+            region = self._lease.content.region
+            return self._kernel.residency(region, region.span)
+        finally:
+            self._one_less()
 
     def seek(self, frame: int) -> None:
         """Go on at `frame`; the strategy prepares what is to come from there. Does not fault.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -15,7 +14,7 @@ from samplecache.errors import ConfigurationError, InvalidError, NotPermittedErr
 
 if TYPE_CHECKING:
     from samplecache.lab.contest.log import RunLog
-    from samplecache.lab.contest.playing import Plan, Player
+    from samplecache.lab.contest.playing import Plan
     from samplecache.lab.contest.records import Run
     from samplecache.lab.contest.summary import Table
     from samplecache.lab.scenarios.reading import Play
@@ -146,6 +145,7 @@ def _plan(
     from samplecache.audio.format import Encoding
     from samplecache.lab.contest.playing import Plan
     from samplecache.lab.contest.records import LINUX, SAMPLECACHE, SIMULATED, Case
+    from samplecache.lab.ear.contenders.registry import contender as make_contender
     from samplecache.lab.scenarios.tables import parse_memory
     from samplecache.lab.swap_device import SwapDevice
 
@@ -167,6 +167,8 @@ def _plan(
                 "Setting up swap and control groups needs root", remedy="Run as root, or with --kernel simulated"
             )
         others = scenario.contenders if contenders is None else _names(contenders)
+        for name in others:
+            make_contender(name)
     elif contenders:
         raise InvalidError(
             f"{contenders} cannot play on the simulated kernel", remedy="Add --kernel linux, or leave --contenders out"
@@ -190,6 +192,7 @@ def _names(text: str) -> list[str]:
 
 def _play(plan: Plan, log: RunLog, registry: StrategyRegistry) -> None:
     from samplecache.cli.render import progress
+    from samplecache.lab.contest.measured import measuring
     from samplecache.lab.contest.playing import play_all, simulating
     from samplecache.lab.contest.records import Case
 
@@ -209,11 +212,7 @@ def _play(plan: Plan, log: RunLog, registry: StrategyRegistry) -> None:
         def over(repetition: int, case: Case, contender: str) -> None:
             shown.advance(task)
 
-        play_all(plan, log, simulating(plan.play, registry), _measuring, before, after, over)
-
-
-def _measuring() -> AbstractContextManager[Player]:
-    raise NotPermittedError("The running kernel is not played on yet", remedy="Use --kernel simulated")
+        play_all(plan, log, simulating(plan.play, registry), measuring, before, after, over)
 
 
 def _report(log: RunLog, *, as_json: bool) -> None:

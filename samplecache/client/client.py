@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -309,6 +309,11 @@ class Client:
     def stats(self) -> pb.GetStatsResponse:
         """Return the server's counters and gauges."""
         return self._connection.call(self._stub.GetStats, pb.GetStatsRequest())
+
+    def sessions(self, *, with_residency: bool = False) -> Sequence[pb.SessionInfo]:
+        """Return the sessions open now, oldest first; with where the pages of their samples are if asked for."""
+        request = pb.ListSessionsRequest(with_residency=with_residency)
+        return self._connection.call(self._stub.ListSessions, request).sessions
 
     def watch(self, kinds: Iterable[pb.EventKind.ValueType] = (), sample_id: str = "") -> EventStream:
         """Watch what happens from now on: only those `kinds`, and only that sample, if given."""

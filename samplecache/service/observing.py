@@ -84,6 +84,26 @@ class ObservingHandlers(Handlers):
             response.witness.steal.CopyFrom(translate.duration(seen.steal_ns or 0))
         return response
 
+    async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
+        """List the sessions open now; see the contract."""
+        return await self.blocking(self.sessions, request.with_residency)
+
+    def sessions(self, with_residency: bool) -> pb.ListSessionsResponse:
+        """Return the sessions open now. Looking where pages are takes some milliseconds for a large sample."""
+        kernel = self.cache.kernel
+        response = pb.ListSessionsResponse()
+        for session in self.cache.sessions:
+            info = response.sessions.add(
+                session_id=session.session_id,
+                sample=translate.sample(session.sample),
+                binding=translate.binding(session.binding),
+                frame=session.playback.next_frame,
+                stats=translate.playback_stats(session.playback.stats, session.played_pages),
+            )
+            if with_residency and (found := session.residency()) is not None:
+                info.residency.CopyFrom(translate.residency(found, kernel.page_bytes, with_map=True))
+        return response
+
     async def WatchEvents(
         self, request: pb.WatchEventsRequest, context: Context
     ) -> AsyncIterator[pb.WatchEventsResponse]:

@@ -1192,6 +1192,104 @@ class StrategyStats(_message.Message):
 Global___StrategyStats: _TypeAlias = StrategyStats  # noqa: Y015
 
 @_typing.final
+class ListSessionsRequest(_message.Message):
+    """Asks for the sessions open now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITH_RESIDENCY_FIELD_NUMBER: _builtins.int
+    with_residency: _builtins.bool
+    """Whether to tell where the pages of each session's sample are, of which many sessions make a longer answer.
+    Default false.
+    """
+    def __init__(
+        self,
+        *,
+        with_residency: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_residency", b"with_residency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
+
+@_typing.final
+class SessionInfo(_message.Message):
+    """A session that is open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    BINDING_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
+    RESIDENCY_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Names it in events."""
+    frame: _builtins.int
+    """The frame, at the sample's own rate, that its next block begins with."""
+    @_builtins.property
+    def sample(self) -> _sample_pb2.Sample:
+        """The sample that it plays, as it was when the session opened."""
+
+    @_builtins.property
+    def binding(self) -> _playback_pb2.StrategyBinding:
+        """The strategy it got."""
+
+    @_builtins.property
+    def stats(self) -> _playback_pb2.PlaybackStats:
+        """What happened in it so far."""
+
+    @_builtins.property
+    def residency(self) -> _sample_pb2.Residency:
+        """Where the pages of all of its sample are; only if asked for."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        sample: _sample_pb2.Sample | None = ...,
+        binding: _playback_pb2.StrategyBinding | None = ...,
+        frame: _builtins.int = ...,
+        stats: _playback_pb2.PlaybackStats | None = ...,
+        residency: _sample_pb2.Residency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "residency", b"residency", "sample", b"sample", "stats", b"stats"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "frame", b"frame", "residency", b"residency", "sample", b"sample", "session_id", b"session_id", "stats", b"stats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionInfo: _TypeAlias = SessionInfo  # noqa: Y015
+
+@_typing.final
+class ListSessionsResponse(_message.Message):
+    """The sessions open now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionInfo]:
+        """One each, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[Global___SessionInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
+
+@_typing.final
 class TriggerStats(_message.Message):
     """How samples tagged "trigger" stand, whose heads stay in RAM."""
 

@@ -106,6 +106,11 @@ class SampleCacheServiceStub:
                 request_serializer=samplecache_dot_v1_dot_samplecache__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=samplecache_dot_v1_dot_samplecache__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/samplecache.v1.SampleCacheService/ListSessions',
+                request_serializer=samplecache_dot_v1_dot_samplecache__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=samplecache_dot_v1_dot_samplecache__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
         self.WatchEvents = channel.unary_stream(
                 '/samplecache.v1.SampleCacheService/WatchEvents',
                 request_serializer=samplecache_dot_v1_dot_samplecache__pb2.WatchEventsRequest.SerializeToString,
@@ -232,6 +237,13 @@ class SampleCacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSessions(self, request, context):
+        """Lists the sessions that are open now, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEvents(self, request, context):
         """Streams what happens from now on until cancelled. A watcher that is too slow loses events and is told how many.
         """
@@ -311,6 +323,11 @@ def add_SampleCacheServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=samplecache_dot_v1_dot_samplecache__pb2.GetStatsRequest.FromString,
                     response_serializer=samplecache_dot_v1_dot_samplecache__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=samplecache_dot_v1_dot_samplecache__pb2.ListSessionsRequest.FromString,
+                    response_serializer=samplecache_dot_v1_dot_samplecache__pb2.ListSessionsResponse.SerializeToString,
             ),
             'WatchEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEvents,
@@ -697,6 +714,33 @@ class SampleCacheService:
             '/samplecache.v1.SampleCacheService/GetStats',
             samplecache_dot_v1_dot_samplecache__pb2.GetStatsRequest.SerializeToString,
             samplecache_dot_v1_dot_samplecache__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/samplecache.v1.SampleCacheService/ListSessions',
+            samplecache_dot_v1_dot_samplecache__pb2.ListSessionsRequest.SerializeToString,
+            samplecache_dot_v1_dot_samplecache__pb2.ListSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

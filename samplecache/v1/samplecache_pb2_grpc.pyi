@@ -92,6 +92,8 @@ class SampleCacheServiceStub:
     """Tells what the kernel under the cache permits and what is useful on it, with reason and remedy."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.GetStatsRequest, _samplecache_pb2.GetStatsResponse]
     """Shows counters and gauges of the whole cache."""
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.ListSessionsRequest, _samplecache_pb2.ListSessionsResponse]
+    """Lists the sessions that are open now, oldest first."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_samplecache_pb2.WatchEventsRequest, _samplecache_pb2.WatchEventsResponse]
     """Streams what happens from now on until cancelled. A watcher that is too slow loses events and is told how many."""
 
@@ -150,6 +152,8 @@ class SampleCacheServiceAsyncStub(SampleCacheServiceStub):
     """Tells what the kernel under the cache permits and what is useful on it, with reason and remedy."""
     GetStats: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.GetStatsRequest, _samplecache_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Shows counters and gauges of the whole cache."""
+    ListSessions: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.ListSessionsRequest, _samplecache_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """Lists the sessions that are open now, oldest first."""
     WatchEvents: _aio.UnaryStreamMultiCallable[_samplecache_pb2.WatchEventsRequest, _samplecache_pb2.WatchEventsResponse]  # type: ignore[assignment]
     """Streams what happens from now on until cancelled. A watcher that is too slow loses events and is told how many."""
 
@@ -289,6 +293,14 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_samplecache_pb2.GetStatsResponse, _abc.Awaitable[_samplecache_pb2.GetStatsResponse]]:
         """Shows counters and gauges of the whole cache."""
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _samplecache_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_samplecache_pb2.ListSessionsResponse, _abc.Awaitable[_samplecache_pb2.ListSessionsResponse]]:
+        """Lists the sessions that are open now, oldest first."""
 
     @_abc_1.abstractmethod
     def WatchEvents(

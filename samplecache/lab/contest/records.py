@@ -239,6 +239,10 @@ class Run(_Record):
         Why not well.
     machine : dict
         What it ran on: kernel, device, limits, versions.
+    version : str
+        What exactly the contender is.
+    notes : list of str
+        What a reader must know of how it played.
     began : str
         When, in ISO 8601.
     witness_ns : int
@@ -259,6 +263,8 @@ class Run(_Record):
     bound: str = ""
     why: str = ""
     machine: dict[str, str] = {}
+    version: str = ""
+    notes: list[str] = []
     began: str = ""
     witness_ns: int = 0
     figures: Figures | None = None

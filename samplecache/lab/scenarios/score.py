@@ -165,7 +165,8 @@ def _sounds_of(table: SampleTable, at: tuple[str, int], folder: Path, dice: rand
             if isinstance(length_s, list):
                 length_s = length_s[0] + (length_s[1] - length_s[0]) * dice.random()
             name = table.name if table.count == 1 else f"{table.name}-{number:03}"
-            yield Sound(VirtualSample(name, form, max(1, round((length_s or 0) * table.rate_hz))))
+            frames = max(1, round((length_s or 0) * table.rate_hz))
+            yield Sound(VirtualSample(name, form, frames, tags=tuple(table.tags)))
 
 
 def _from_file(table: SampleTable, name: str, path: Path, at: tuple[str | int, ...]) -> Sound:
@@ -178,7 +179,8 @@ def _from_file(table: SampleTable, name: str, path: Path, at: tuple[str | int, .
         raise ScenarioProblem(at, f"{path} is no audio file: {error}", "Name a WAV, FLAC, OGG, MP3 or AIFF") from None
     if info.frames < 1:
         raise ScenarioProblem(at, f"{path} holds no audio", "Name another file")
-    return Sound(VirtualSample(name, AudioFormat(info.samplerate, info.channels, table.encoding), info.frames), path)
+    form = AudioFormat(info.samplerate, info.channels, table.encoding)
+    return Sound(VirtualSample(name, form, info.frames, tags=tuple(table.tags)), path)
 
 
 def perform(scenario: Scenario, sounds: Sequence[Sound], folder: Path, seed: int) -> Score:

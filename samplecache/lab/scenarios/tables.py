@@ -83,6 +83,7 @@ def _size(value: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=NAME)]
+ContenderName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9:._-]{0,60}$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=100)]
 Seconds = Annotated[float, Field(ge=0, le=DAY_S)]
 Length = Annotated[float, Field(gt=0, le=DAY_S)]
@@ -109,6 +110,8 @@ class SampleTable(_Table):
         How many are synthesised.
     rate_hz, channels : int
         Format of a synthesised one.
+    tags : list of str
+        What it is tagged with; ``trigger`` has a strategy keep its head in RAM.
     encoding : Encoding
         How it is stored, whether synthesised or read.
     file, folder : str or None
@@ -120,6 +123,7 @@ class SampleTable(_Table):
     count: int = Field(default=1, ge=1, le=MOST_SAMPLES)
     rate_hz: int = Field(default=48_000, ge=MIN_RATE_HZ, le=MAX_RATE_HZ)
     channels: int = Field(default=2, ge=1, le=MAX_CHANNELS)
+    tags: list[Name] = Field(default=[], max_length=16)
     encoding: Encoding = Field(default=Encoding.S16, strict=False)
     file: str | None = None
     folder: str | None = None
@@ -268,7 +272,7 @@ class Scenario(_Table):
     seed: int = Field(default=0, ge=0, lt=1 << 32)
     repetitions: int = Field(default=5, ge=1, le=1000)
     strategies: list[Name] = Field(min_length=1, max_length=50)
-    contenders: list[Name] = Field(default=[], max_length=50)
+    contenders: list[ContenderName] = Field(default=[], max_length=50)
     memory: list[Memory] = Field(default=[AMPLE], min_length=1, max_length=20)
     devices: list[Device] = Field(default=["unthrottled"], min_length=1, max_length=20)
     simulated_device: str = "ssd-sata"

@@ -1,0 +1,1 @@
+"""``samplecache top``: a server's sessions as they play, in the terminal."""

@@ -1,0 +1,252 @@
+"""A scenario on the running kernel: contenders in a rig, heard by the virtual sound card. Needs root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import soundfile as sf
+import soxr
+
+from samplecache import __version__
+from samplecache.audio.format import Encoding
+from samplecache.errors import ConfigurationError
+from samplecache.kernel import procfs
+from samplecache.lab.contest.playing import Player
+from samplecache.lab.contest.records import Case, Figures, Head, Run, Stall, Status, Timeline
+from samplecache.lab.contest.residency import Watched
+from samplecache.lab.ear.contender import Case as EarCase
+from samplecache.lab.ear.contender import Sound as EarSound
+from samplecache.lab.ear.contenders.registry import contender as make_contender
+from samplecache.lab.ear.heard import CARD_FORMAT, PERIOD_FRAMES, GlitchKind, Heard, HeardCue
+from samplecache.lab.ear.listening import listen
+from samplecache.lab.rig import Rig, RigOptions
+from samplecache.lab.scenarios.score import Score, Sound
+from samplecache.lab.scenarios.tables import parse_memory
+from samplecache.lab.swap_device import SwapDevice
+from samplecache.lab.workload import Cue, Seek
+
+LEAST_SWAP_BYTES: Final = 192 << 20
+_STALLED: Final = "the machine itself stalled"
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[Player]:
+    """Get ready to play on the running kernel, for the length of the block. Sounds are kept in files meanwhile.
+
+    Each run has a rig of its own, with a fresh swap area, and leaves nothing of it.
+    """
+    with tempfile.TemporaryDirectory(prefix="samplecache-sounds-") as name:
+        folder = Path(name)
+        written: dict[Sound, EarSound] = {}
+
+        def play(score: Score, case: Case, contender: str) -> Run:
+            for sound in score.sounds:
+                if sound not in written:
+                    written[sound] = _write(sound, folder)
+            return _played(score, case, contender, {each.sample.sample_id: written[each] for each in score.sounds})
+
+        yield play
+
+
+def _played(score: Score, case: Case, name: str, sounds: dict[str, EarSound]) -> Run:
+    device = SwapDevice.parse(case.device)
+    memory = parse_memory(case.memory)
+    rates = {sound.sample.sample_id: sound.sample.format.rate_hz for sound in score.sounds}
+    load_bytes = sum(load.memory for load in score.loads)
+    ear_case = EarCase(
+        name=str(case),
+        sounds=tuple(sounds.values()),
+        cues=tuple(_at_card_rate(cue, rates[cue.sample_id]) for cue in score.cues),
+        memory_factor=memory if isinstance(memory, float) else None,
+        memory_bytes=memory if isinstance(memory, int) else None,
+        read_iops=device.read_iops,
+        read_bytes_per_s=device.read_bytes_per_s,
+        idle=score.idle_ns > 0,
+        load_bytes=load_bytes,
+    )
+    # Four times what is stored, as floats, and everything else that may have to leave.
+    swap_bytes = LEAST_SWAP_BYTES + 8 * sum(sound.pcm_bytes for sound in sounds.values()) + 2 * load_bytes
+    watched = Watched(make_contender(name))
+    with Rig(RigOptions(swap_bytes=swap_bytes, zram=device.zram)) as rig:
+        disks = ", ".join(disk.name for disk in rig.disks)
+        heard = listen(watched, ear_case, rig)
+    return _run(heard, score, case, name, watched, device, disks)
+
+
+def _run(heard: Heard, score: Score, case: Case, name: str, watched: Watched, device: SwapDevice, disks: str) -> Run:
+    status, why = Status.DONE, ""
+    if heard.failed:
+        status, why = Status.FAILED, heard.failed
+    elif heard.discarded:
+        status = Status.NOISY if heard.discarded.startswith(_STALLED) else Status.WARM
+        why = heard.discarded
+    stalls = _stalls(heard)
+    return Run(
+        case=case,
+        contender=name,
+        bound=", ".join(dict.fromkeys(cue.strategy for cue in heard.cues if cue.strategy)),
+        repetition=0,
+        seed=score.seed,
+        status=status,
+        why=why,
+        machine=_machine(device, disks),
+        version=heard.version,
+        notes=list(heard.notes),
+        witness_ns=max(heard.witness_ns, heard.card_ns),
+        figures=_figures(heard, stalls) if status.counts else None,
+        stalls=stalls,
+        timeline=_timeline(heard, score, watched, stalls) if status.counts else None,
+    )
+
+
+def _machine(device: SwapDevice, disks: str) -> dict[str, str]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "kernel": f"Linux {platform.release()}",
+        "swap": f"{device.description}{f', on {disks}' if disks and not device.zram else ''}",
+        "page_cluster": str(procfs.page_cluster()),
+        "machine": f"{os.cpu_count()} CPUs, {memory >> 20} MiB",
+        "heard by": f"a virtual sound card, {CARD_FORMAT}, {PERIOD_FRAMES} frames a period",
+        "samplecache": __version__,
+        "python": platform.python_version(),
+    }
+
+
+def _stalls(heard: Heard) -> list[Stall]:
+    return sorted(
+        (
+            Stall(
+                at_ns=glitch.at_ns,
+                late_ns=glitch.length_ns,
+                sample_id=cue.sample_id,
+                place=min(1.0, glitch.at_frame / max(1, cue.frames_due)),
+                cause=glitch.kind.value,
+            )
+            for cue in heard.cues
+            for glitch in cue.glitches
+        ),
+        key=lambda stall: stall.at_ns,
+    )
+
+
+def _figures(heard: Heard, stalls: list[Stall]) -> Figures:
+    victim = heard.victim
+    return Figures(
+        periods=sum(-(-cue.frames_due // PERIOD_FRAMES) for cue in heard.cues),
+        glitches=len(heard.glitches),
+        missing_ns=sum(stall.late_ns for stall in stalls if stall.cause == GlitchKind.GAP.value),
+        longest_stall_ns=heard.longest_stall_ns,
+        first_ns=[cue.first_period_ns for cue in heard.cues if cue.first_period_ns is not None],
+        unheard=heard.unheard,
+        sample_pages=max(1, heard.pages_needed),
+        stored_bytes=heard.stored_bytes,
+        major_faults=heard.major_faults,
+        minor_faults=heard.minor_faults,
+        swap_in_pages=heard.pswpin,
+        rss_bytes=heard.rss_bytes,
+        locked_bytes=heard.locked_bytes,
+        cpu_ns=heard.cpu_ns,
+        victim_faults=None if victim is None else victim.major_faults,
+        victim_p99_ns=None if victim is None else victim.round_p99_ns,
+    )
+
+
+def _timeline(heard: Heard, score: Score, watched: Watched, stalls: list[Stall]) -> Timeline:
+    moments = [moment for moment in heard.timeline if moment.at_ns >= 0]
+    times_ns = [moment.at_ns for moment in moments]
+    order = list(dict.fromkeys(cue.sample_id for cue in score.cues))
+    return Timeline(
+        times_ns=times_ns,
+        strips=watched.strips(order, times_ns),
+        heads=[_head(cue, stalls) for cue in heard.cues],
+        hints_ns=[(cue.sample_id, cue.at_ns - cue.hint_ahead_ns) for cue in score.cues if cue.hint_ahead_ns]
+        if watched.hears_hints
+        else [],
+        major_faults=_steps([moment.major_faults for moment in moments]),
+        pages_in=_steps([moment.pswpin for moment in moments]),
+    )
+
+
+def _steps(totals: list[int]) -> list[int]:
+    return [after - before for before, after in zip([0, *totals], totals, strict=False)]
+
+
+def _head(cue: HeardCue, stalls: list[Stall]) -> Head:
+    """Return where a playhead was: it moves on but in glitches."""
+    times_ns, places = [], []
+    at_ns = cue.asked_ns + (cue.first_period_ns or 0)
+    due = max(1, cue.frames_due)
+    frame = 0
+    for glitch in cue.glitches:
+        at_ns += CARD_FORMAT.duration_ns(max(0, glitch.at_frame - frame))
+        frame = glitch.at_frame
+        times_ns += [at_ns, at_ns + glitch.length_ns]
+        places += [frame / due] * 2
+        at_ns += glitch.length_ns
+    del stalls
+    start_ns = cue.asked_ns + (cue.first_period_ns or 0)
+    end_ns = at_ns + CARD_FORMAT.duration_ns(max(0, cue.frames_heard - frame))
+    return Head(
+        sample_id=cue.sample_id,
+        times_ns=[start_ns, *times_ns, end_ns],
+        places=[0.0, *(round(place, 4) for place in places), round(min(1.0, cue.frames_heard / due), 4)],
+    )
+
+
+def _at_card_rate(cue: Cue, rate_hz: int) -> Cue:
+    """Return `cue` in frames of the card's rate."""
+
+    def frames(given: int) -> int:
+        return given * CARD_FORMAT.rate_hz // rate_hz
+
+    return replace(
+        cue,
+        frames=frames(cue.frames),
+        start_frame=frames(cue.start_frame),
+        seeks=tuple(Seek(seek.after_ns, frames(seek.frame)) for seek in cue.seeks),
+    )
+
+
+def _write(sound: Sound, folder: Path) -> EarSound:
+    """Write a sound as the card takes it: 16-bit stereo at its rate, no silence at the beginning.
+
+    Raises
+    ------
+    ConfigurationError
+        It is silence, or its file cannot be decoded any more, or the disk is full.
+    """
+    sample = sound.sample
+    name = sample.sample_id
+    if sound.path is None:
+        frames = round(sample.frames * CARD_FORMAT.rate_hz / sample.format.rate_hz)
+        audio = np.random.default_rng(sound.seed).integers(-16_000, 16_000, (frames, CARD_FORMAT.channels), np.int16)
+    else:
+        audio = _decoded(sound)
+    path = folder / f"{name}.wav"
+    if shutil.disk_usage(folder).free < 2 * audio.nbytes:
+        raise ConfigurationError(f"{folder} has no room for {name}", remedy="Free disk space, or set TMPDIR")
+    sf.write(path, audio, CARD_FORMAT.rate_hz, subtype="PCM_16")
+    return EarSound(name, path, len(audio), sample.tags)
+
+
+def _decoded(sound: Sound) -> np.ndarray:
+    form = sound.sample.format
+    wide = Sound(replace(sound.sample, format=replace(form, encoding=Encoding.F32)), sound.path)
+    frames = np.frombuffer(wide.pcm(), "<f4").reshape(-1, form.channels)
+    if form.rate_hz != CARD_FORMAT.rate_hz:
+        frames = soxr.resample(frames, form.rate_hz, CARD_FORMAT.rate_hz)
+    stereo = frames[:, [0, min(1, form.channels - 1)]]
+    audio = np.clip(np.round(stereo * 32_767), -32_768, 32_767).astype(np.int16)
+    loud = np.flatnonzero(audio.any(axis=1))
+    if not len(loud):
+        raise ConfigurationError(f"{sound.path} is silence, so nobody could hear it", remedy="Name another file")
+    return audio[loud[0] :]

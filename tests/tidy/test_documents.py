@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,6 +52,13 @@ def run(source: str, title: str) -> dict[str, Any]:
 # --- commands ---
 
 
+def commands_in(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """All commands with their names, those of groups too: ``lab compare``."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield before + name, command
+        yield from commands_in(command, f"{before}{name} ")
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_make_targets_shown_exist(document: Path) -> None:
     shown = {words[1] for words in shell_lines(document) if words[0] == "make"}
@@ -60,17 +68,18 @@ def test_make_targets_shown_exist(document: Path) -> None:
 
 
 def test_commands_shown_exist_with_their_options() -> None:
-    group: Any = typer.main.get_command(app)
+    commands = dict(commands_in(typer.main.get_command(app)))
     shown = [words[1:] for words in shell_lines(ROOT / "README.md") if words[0] == "samplecache"]
     assert len(shown) >= 10
-    for name, *rest in shown:
-        options = {option for parameter in group.commands[name].params for option in parameter.opts}
-        assert {word for word in rest if word.startswith("-")} <= options, name
+    for words in shown:
+        name = " ".join(words[:2]) if " ".join(words[:2]) in commands else words[0]
+        options = {option for parameter in commands[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= options, name
 
 
 def test_options_named_in_the_text_exist() -> None:
-    group: Any = typer.main.get_command(app)
-    known = {option for command in group.commands.values() for parameter in command.params for option in parameter.opts}
+    commands = dict(commands_in(typer.main.get_command(app)))
+    known = {option for command in commands.values() for parameter in command.params for option in parameter.opts}
     text = "\n".join(line for line in (ROOT / "README.md").read_text().splitlines() if "pip install" not in line)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
 

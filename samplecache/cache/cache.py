@@ -10,7 +10,6 @@ from typing import Final, Self
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.decode import DecodeLimits, Decoder
-from samplecache.audio.format import AudioFormat
 from samplecache.cache.accounts import Announced
 from samplecache.cache.bookkeeping import Bookkeeping
 from samplecache.cache.budget import PrefetchBudget, default_budget_bytes
@@ -23,7 +22,7 @@ from samplecache.cache.orders import Order
 from samplecache.cache.playback import Playback
 from samplecache.cache.prefetcher import Prefetch, Prefetcher
 from samplecache.cache.pressure_watch import PressureWatch
-from samplecache.cache.reading import MAX_BLOCK_BYTES
+from samplecache.cache.reading import block_frames
 from samplecache.cache.sample import Sample, check_tags
 from samplecache.cache.session import PlayOptions, Session, SessionFloor
 from samplecache.cache.settings import CacheSettings
@@ -155,7 +154,7 @@ class SampleCache:
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._stopping = threading.Event()
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, None] = {}
         self._prefetches: set[Prefetch] = set()
         self._holds = Holds(self.ledger, self._call_later)
         self._books = Bookkeeping(kernel, self.totals, self.prefetch_budget)
@@ -292,7 +291,7 @@ class SampleCache:
                 stored.rate_hz,
                 lease.content.frames,
                 lease.content.check_frames(options.start_frame, options.frames),
-                _block_frames(stored, delivered, options.block_ns),
+                block_frames(stored, delivered, options.block_ns),
                 self.clock.now_ns(),
                 options.lead_ns,
                 loop=options.loop,
@@ -307,7 +306,7 @@ class SampleCache:
                 session = Session(
                     session_id, lease, binding, playback, converter, account, self._floor, self._session_closed
                 )
-                self._sessions.add(session)
+                self._sessions[session] = None
         except BaseException:
             lease.release()
             raise
@@ -323,7 +322,7 @@ class SampleCache:
 
     def _session_closed(self, session: Session) -> None:
         with self._lock:
-            self._sessions.discard(session)
+            self._sessions.pop(session, None)
         self._announced.end_playing(session.sample.content, session.account)
         self.totals.end_session(session.session_id)
         self._holds.end_playing(session.sample.content, session.session_id)
@@ -411,10 +410,9 @@ class SampleCache:
 
     @property
     def sessions(self) -> tuple[Session, ...]:
-        """Sessions open now, in the order in which they were opened. Any of them may end at any time."""
+        """Sessions open now, oldest first. Any of them may end at any time."""
         with self._lock:
-            sessions = tuple(self._sessions)
-        return tuple(sorted(sessions, key=lambda session: int(session.session_id.rpartition("-")[2])))
+            return tuple(self._sessions)
 
     @property
     def session_count(self) -> int:
@@ -474,15 +472,6 @@ class SampleCache:
         except OutOfRangeError:
             # Older than it remembers: then it cannot be called as a witness.
             return 0
-
-
-def _block_frames(stored: AudioFormat, delivered: AudioFormat, block_ns: int) -> int:
-    """Return frames per block at the stored rate, so that no delivered block is larger than a message should be."""
-    by_time = stored.rate_hz * block_ns // NS_PER_S
-    # A resampler may give out what it held back before: leave it half a block of room.
-    room_bytes = MAX_BLOCK_BYTES if stored.rate_hz == delivered.rate_hz else MAX_BLOCK_BYTES // 2
-    by_size = room_bytes * stored.rate_hz // (delivered.frame_bytes * delivered.rate_hz)
-    return max(1, min(by_time, by_size))
 
 
 def _check_between(what: str, value_ns: int, least_ns: int, most_ns: int) -> None:

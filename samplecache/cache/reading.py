@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from samplecache.audio.convert import Converter
+from samplecache.audio.format import AudioFormat
 from samplecache.cache.accounts import Account
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.playback import Block, Playback, Reading
 from samplecache.cache.sample import Content
-from samplecache.clock import NS_PER_MS, Clock
+from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.kernel.port import FaultCounts, Kernel, Span
 
 MAX_BLOCK_BYTES: Final = 64 << 10
@@ -178,3 +179,12 @@ class BlockReader:
 
     def _pages(self, frames: range) -> Span:
         return self._content.pages_of(frames, self._kernel.page_bytes)
+
+
+def block_frames(stored: AudioFormat, delivered: AudioFormat, block_ns: int) -> int:
+    """Return frames per block at the stored rate, so that no delivered block is larger than a message should be."""
+    by_time = stored.rate_hz * block_ns // NS_PER_S
+    # A resampler may give out what it held back before: leave it half a block of room.
+    room_bytes = MAX_BLOCK_BYTES if stored.rate_hz == delivered.rate_hz else MAX_BLOCK_BYTES // 2
+    by_size = room_bytes * stored.rate_hz // (delivered.frame_bytes * delivered.rate_hz)
+    return max(1, min(by_time, by_size))

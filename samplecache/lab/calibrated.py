@@ -100,16 +100,11 @@ def calibrate_in_rig(
     Raises
     ------
     NotPermittedError
-        Not root, or the rig cannot be made; or zram is to be limited, which no profile can say.
+        Not root, or the rig cannot be made.
     StateError
         The machine is too busy to be measured.
     """
     limited = read_iops is not None or read_bytes_per_s is not None
-    if zram and limited:
-        raise NotPermittedError(
-            "A limit on reads from zram has no place in a profile: the simulated one knows none",
-            remedy="Leave out the limit, or zram",
-        )
     limit = ReadLimit(read_iops, read_bytes_per_s, timer_hz()) if limited else None
     with (
         Rig(RigOptions(swap_bytes=SWAP_BYTES, swap_priority=PRIORITY, zram=zram)) as rig,
@@ -121,7 +116,11 @@ def calibrate_in_rig(
         passed = None
         if limit is not None:
             slow = Limits(read_iops=read_iops, read_bytes_per_s=read_bytes_per_s)
-            passed = Passed(*calibration.passed(lambda: rig.limit(slow), lambda: rig.limit(Limits())))
+            passed = Passed(
+                *calibration.passed(
+                    lambda: rig.limit(slow), lambda: rig.limit(Limits()), synchronous=measured.synchronous
+                )
+            )
         return _calibrated(kernel, measured, repetitions, limit, passed)
 
 

@@ -170,11 +170,14 @@ class Calibration:
                 scattered_bandwidth=self._stream(scattered, "scattered"),
             )
 
-    def passed(self, slow: Callable[[], object], fast: Callable[[], object]) -> tuple[int, float]:
+    def passed(
+        self, slow: Callable[[], object], fast: Callable[[], object], *, synchronous: bool = False
+    ) -> tuple[int, float]:
         """Return how many pages a limit on reads lets pass at once, and how many a second after that.
 
-        Has a cold region read in order by WILLNEED and watches it arrive for half a second. `slow` sets the limit when
-        the pages are cold, `fast` lifts it again.
+        Has a cold region read in order by WILLNEED and watches it arrive for half a second; where the device is
+        `synchronous`, so that WILLNEED itself would wait, reads it page by page. `slow` sets the limit when the pages
+        are cold, `fast` lifts it again.
         """
         with self._region() as region:
             self._cold(region)
@@ -182,14 +185,31 @@ class Calibration:
             try:
                 self._clock.sleep_until(self._clock.now_ns() + WATCH_NS)  # longer than any slice that has begun
                 began_ns = self._clock.now_ns()
-                self._kernel.advise(region, region.span, Advice.WILLNEED)
-                self._clock.sleep_until(began_ns + AT_ONCE_NS)
-                at_once = self._kernel.residency(region, region.span).in_core
-                self._clock.sleep_until(began_ns + AT_ONCE_NS + WATCH_NS)
-                later = self._kernel.residency(region, region.span).in_core - at_once
+                arrivals = self._read_alone if synchronous else self._advised
+                at_once, in_all = arrivals(region, began_ns + AT_ONCE_NS, began_ns + AT_ONCE_NS + WATCH_NS)
             finally:
                 fast()
-            return at_once, later * NS_PER_S / WATCH_NS
+            return at_once, (in_all - at_once) * NS_PER_S / WATCH_NS
+
+    def _advised(self, region: Region, *times_ns: int) -> list[int]:
+        """Have a cold region read by WILLNEED; return how much of it has arrived at each of some times, in pages."""
+        self._kernel.advise(region, region.span, Advice.WILLNEED)
+        arrived = []
+        for time_ns in times_ns:
+            self._clock.sleep_until(time_ns)
+            arrived.append(self._kernel.residency(region, region.span).in_core)
+        return arrived
+
+    def _read_alone(self, region: Region, *times_ns: int) -> list[int]:
+        """Read a cold region page by page, each of which waits; return how much has arrived at each of some times."""
+        arrived = [0] * len(times_ns)
+        for page in region.span:
+            self._read(region, Span(page, page + 1))
+            now_ns = self._clock.now_ns()
+            if now_ns > times_ns[-1]:
+                break
+            arrived = [count + (now_ns <= time_ns) for count, time_ns in zip(arrived, times_ns, strict=True)]
+        return arrived
 
     # --- regions ---
 

@@ -55,7 +55,7 @@ def fit(
     common = {"fault_ns": round(fault_ns), "page_cluster": page_cluster}
     if measured.synchronous:
         page_ns = max(0.0, measured.cold_read.median - fault_ns)
-        device = DeviceProfile(name, source, page_ns=round(page_ns))
+        device = DeviceProfile(name, source, page_ns=round(page_ns), read_limit=read_limit)
         return MachineProfile(device, submit_ns=round(max(0.0, willneed_ns - page_ns)), **common)  # type: ignore[arg-type]
     request_cpu_ns = max(0.0, measured.willneed_scattered.median - willneed_ns)
     first_ns = min(pages, REQUEST_BYTES_MAX // page_bytes) * willneed_ns + request_cpu_ns

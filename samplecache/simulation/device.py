@@ -45,8 +45,9 @@ class DeviceProfile:
         What every request takes of the device besides, whatever its length, one request after another, in nanoseconds.
         A virtual disk has it: the host takes requests off the queue one by one.
     read_limit : ReadLimit or None
-        A limit on reads just as a control group enforces it, in slices. `iops` and `limit_bytes_per_s` are the smooth
-        ideal of such a limit, for writes too.
+        A limit on reads just as a control group enforces it, in slices; on a synchronous device the caller waits for
+        it, page by page. `iops` and `limit_bytes_per_s` are the smooth ideal of such a limit, for writes too, and only
+        of a device that works while its caller goes on.
     """
 
     name: str
@@ -73,10 +74,10 @@ class DeviceProfile:
                     f"The device {self.name} has a rate of {rate}",
                     remedy="Give a rate of 1 at least, or None for no limit",
                 )
-        if self.read_limit is not None and self.synchronous:
+        if self.synchronous and (self.iops is not None or self.limit_bytes_per_s is not None):
             raise ConfigurationError(
-                f"The device {self.name} is synchronous and has a limit on reads, which does not reach it",
-                remedy="Leave out the limit, or page_ns",
+                f"The device {self.name} is synchronous and has a smooth limit, which only a device with a queue can",
+                remedy="Give it a read_limit instead, or leave out page_ns",
             )
 
     @property
@@ -95,12 +96,12 @@ class DeviceProfile:
         Raises
         ------
         ConfigurationError
-            It is synchronous, which blkio does not reach, or neither limit is given.
+            It is synchronous, and has no queue for requests to wait in, or neither limit is given.
         """
         if self.synchronous or (iops is None and bytes_per_s is None):
             raise ConfigurationError(
                 f"The device {self.name} cannot be throttled so",
-                remedy="Give iops or bytes_per_s, and a device that is not zram",
+                remedy="Give iops or bytes_per_s, and a device that is not zram, which can only have a read_limit",
             )
         limits = [f"{iops} IOPS"] * (iops is not None) + [f"{bytes_per_s} B/s"] * (bytes_per_s is not None)
         return replace(self, name=f"{self.name} at {', '.join(limits)}", iops=iops, limit_bytes_per_s=bytes_per_s)
@@ -185,7 +186,7 @@ class Device:
         """When each request in the queue will be complete: a heap, looked through when :meth:`ready_ns` is asked."""
         limit = profile.read_limit
         self._throttle = None if limit is None else Throttle(limit, page_bytes)
-        self.limits_reads = limit is not None
+        self.limits_reads = limit is not None and not profile.synchronous
         """Whether reads pass a limit first, so that one request may come in pieces: see :meth:`submit_limited`."""
         self._rotational = profile.rotational
         self._limited = profile.iops is not None or profile.limit_bytes_per_s is not None
@@ -214,6 +215,16 @@ class Device:
             done.append((count, self._serve(pass_ns, slot, count)))
             slot += count
         return done
+
+    def read_directly(self, now_ns: int, pages: int) -> int:
+        """Return when a caller has read `pages` of a synchronous device, one after the other, that begins now."""
+        page_ns = self.profile.page_ns or 0
+        if self._throttle is None:
+            return now_ns + pages * page_ns
+        for _ in range(pages):
+            ((pass_ns, _),) = self._throttle.admit(now_ns, 1)
+            now_ns = pass_ns + page_ns
+        return now_ns
 
     def _serve(self, now_ns: int, slot: int, pages: int) -> int:
         """Serve a request that reaches the device at `now_ns`; return when it is complete."""

@@ -259,7 +259,7 @@ class FaultHandler:
         else:
             counters.pswpin += not region.file
             memory.note(thread, "read", page)
-            thread.debt_ns += memory.options.device.page_ns or 0
+            memory.read_directly(thread, 1)
         memory.used_pages += 1
         table.insert(page, page + 1, LRU)
         table.flags[page] |= CACHED

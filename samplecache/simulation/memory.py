@@ -284,7 +284,12 @@ class Memory:
         if self.log is not None:
             self.note(thread, event, start, submit_ns)
         if self._synchronous:
-            thread.debt_ns += (stop - start) * (submit_ns + (self.options.device.page_ns or 0))
+            pages = stop - start
+            thread.debt_ns += pages * submit_ns
+            if write:
+                thread.debt_ns += pages * (self.options.device.page_ns or 0)
+            else:
+                self.read_directly(thread, pages)
             return
         self.table.set_done(start, stop, NEVER_NS)
         plug = thread.plug
@@ -299,6 +304,11 @@ class Memory:
                 self._submit(thread, before)
             thread.debt_ns += (end - start - 1) * submit_ns
             start = end
+
+    def read_directly(self, thread: SimulatedThread, pages: int) -> None:
+        """Charge `thread` for reading pages of a synchronous device: it does the work itself, and waits for limits."""
+        time_ns = self.now_ns() + thread.debt_ns
+        thread.debt_ns += self.device.read_directly(time_ns, pages) - time_ns
 
     def flush(self, thread: SimulatedThread) -> None:
         """Submit what the plug of `thread` holds."""

@@ -136,6 +136,11 @@ class TestLimit:
         limited = calibration(options(replace(VIRTUAL_DISK, device=device)))
         assert limited.passed(lambda: None, lambda: None) == (at_once, pages_per_s)
 
+    def test_it_reaches_zram_too_where_each_page_waits(self) -> None:
+        device = replace(device_profile("zram-lz4"), read_limit=ReadLimit(iops=200))
+        limited = calibration(options(MachineProfile(device)))
+        assert limited.passed(lambda: None, lambda: None, synchronous=True) == (20, 200)
+
 
 class TestRefusal:
     def test_without_swap(self) -> None:

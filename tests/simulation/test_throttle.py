@@ -102,6 +102,13 @@ class TestDevice:
         with pytest.raises(ConfigurationError):
             ReadLimit(**wrong)
 
-    def test_a_synchronous_device_is_out_of_reach(self) -> None:
-        with pytest.raises(ConfigurationError, match="does not reach"):
-            DeviceProfile("zram", "made up", page_ns=1, read_limit=ReadLimit(iops=1))
+    def test_a_caller_that_reads_a_synchronous_device_itself_waits_for_the_limit(self) -> None:
+        device = Device(DeviceProfile("zram", "made up", page_ns=1000, read_limit=ReadLimit(iops=200)), PAGE)
+        assert not device.limits_reads
+        assert device.read_directly(0, 20) == 20 * 1000
+        assert device.read_directly(20 * 1000, 1) == 104 * NS_PER_MS + 1000
+        assert Device(DeviceProfile("zram", "made up", page_ns=1000), PAGE).read_directly(5, 20) == 5 + 20 * 1000
+
+    def test_a_synchronous_device_has_no_queue_for_a_smooth_limit(self) -> None:
+        with pytest.raises(ConfigurationError, match="a smooth limit"):
+            DeviceProfile("zram", "made up", page_ns=1, iops=1)

@@ -18,12 +18,11 @@ from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.client import Client, sample_id_of
 from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError, SamplecacheError, StateError, UnknownStrategyError
-from samplecache.kernel.machine_files import MachineProfile
 from samplecache.lab.calibrated import calibrate_in_rig
 from samplecache.lab.workload import VirtualSample
 from samplecache.strategy.registry import StrategyRegistry
 from samplecache.v1 import audio_pb2
-from samplecache_demo.devices import DEFAULT, DemoDevice
+from samplecache_demo.devices import DEFAULT, UNTHROTTLED, DemoDevice
 from samplecache_demo.machine import Stage, stage
 from samplecache_demo.measured_service import measure_service
 from samplecache_demo.performance import Performance, perform
@@ -141,8 +140,18 @@ class Comparison:
         label = f"SIMULATED: profile calibrated as {device.name} on {calibrated.label}; {SEEDS} seeds"
         forecasts: dict[str, list[Forecast]] = {}
 
+        with stage(DemoDevice(UNTHROTTLED)) as measuring_on:  # its own, so that the other's swap area stays fresh
+            service = measure_service(measuring_on.client, self.kit.sounds[0].path, self.strategies)
+
         def predict(client: Client, schedule: tuple[Cue, ...]) -> None:
-            forecaster = _forecaster(client, calibrated.profile, schedule, self.kit.rate_hz)
+            forecaster = Forecaster(
+                calibrated.profile,
+                service,
+                _samples_of(client),
+                schedule,
+                self.kit.rate_hz,
+                StrategyRegistry.discover(),
+            )
             for strategy in self.strategies:
                 forecasts[strategy] = [forecaster.forecast(strategy, seed) for seed in range(SEEDS)]
             console.print(forecast_table(label, forecasts))
@@ -187,9 +196,9 @@ class Comparison:
         return results
 
 
-def _forecaster(client: Client, machine: MachineProfile, schedule: tuple[Cue, ...], rate_hz: int) -> Forecaster:
-    """Return what predicts runs through the server of `client`, whose own costs are measured now."""
-    samples = tuple(
+def _samples_of(client: Client) -> tuple[VirtualSample, ...]:
+    """Return the samples of a server as the simulated one is to have them."""
+    return tuple(
         VirtualSample(
             sample.sample_id,
             AudioFormat(sample.format.rate_hz, sample.format.channels, _encoding(sample.format.encoding)),
@@ -197,8 +206,6 @@ def _forecaster(client: Client, machine: MachineProfile, schedule: tuple[Cue, ..
         )
         for sample in client.list_samples()
     )
-    service = measure_service(client, samples[0].sample_id)
-    return Forecaster(machine, service, samples, schedule, rate_hz, StrategyRegistry.discover())
 
 
 def _encoding(number: audio_pb2.Encoding.ValueType) -> Encoding:

@@ -8,6 +8,7 @@ from typing import Final
 from samplecache.lab.rig import Limits
 from samplecache.lab.swap_device import SwapDevice
 
+UNTHROTTLED: Final = "unthrottled"
 MEMORY_BYTES: Final = 512 << 20
 DEFAULT: Final = "200iops"
 """A laptop's disk of 2008 reads some 60 places a second, 8 pages at each, and here it has other work to do."""

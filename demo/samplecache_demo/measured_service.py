@@ -1,21 +1,27 @@
-"""Measures what the service's own code takes, mostly through a real server and with samples that are in RAM."""
+"""Measures what the service's own code takes: through a real server, with samples that cost no I/O.
+
+Those are samples of silence. In RAM they cost nothing; paged out they still cost no I/O, since swap only notes which
+pages are zeros, but the service cannot know: it takes the path of cold pages, with all its threads.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import io
 import itertools
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, NamedTuple
 
-from samplecache.audio.format import Encoding
+from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.client import Client
 from samplecache.clock import NS_PER_S
+from samplecache.errors import StateError
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Region
 from samplecache.lab.service_costs import ServiceCosts
@@ -27,6 +33,9 @@ ROUNDS: Final = 30
 SOUNDING: Final = 1 + TOGETHER
 """Streams that play meanwhile: the demo's pad, and the hits of the beat before."""
 PAUSE_S: Final = 0.1
+SILENCE_PAGES: Final = 48
+"""As long as the demo's hits."""
+_SOUND: Final = "sounding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,50 +47,97 @@ class MeasuredService:
     transport_ns : tuple of int
         From a client's call until its session opens, and from a block's being ready until the client has it, together;
         in nanoseconds, one value a measurement.
-    costs : ServiceCosts
-        The rest.
+    costs : dict
+        The rest, by strategy: what one does beside a session's opening delays that.
     """
 
     transport_ns: tuple[int, ...]
-    costs: ServiceCosts
+    costs: dict[str, ServiceCosts]
 
 
-def measure_service(client: Client, sample_id: str) -> MeasuredService:
-    """Measure the server that `client` is connected to, with a sample that is in RAM. Takes some ten seconds.
+class Opened(NamedTuple):
+    """A block that was played: when the client heard it, when the server had it ready, and what it took there."""
 
-    What cannot be asked of a server is measured in this process, with the server's own kernel code: looks, touches, and
-    handing a block over to a thread. Everything but the pace of blocks is done by as many at once as the demo strikes,
-    and what a server is asked, beside streams that sound.
+    heard_ns: int
+    first_block_ns: int
+    major_faults: int
+
+
+def measure_service(client: Client, sound: Path, strategies: Sequence[str]) -> MeasuredService:
+    """Measure the server that `client` is connected to. Takes some ten seconds for each strategy.
+
+    What a server is asked, it is asked beside streams that sound, by as many at once as the demo strikes. Looks and
+    touches cannot be asked of it, and are measured in this process, with its own kernel code.
+
+    Parameters
+    ----------
+    client : Client
+        Of a server that need not do anything else meanwhile.
+    sound : Path
+        An audio file, to sound and to tell the format of the others.
+    strategies : sequence of str
+        Those that will be played under.
 
     Raises
     ------
     ClientError
         The server refuses.
+    StateError
+        Silence would not leave RAM.
     """
-    frames = BLOCK_NS * client.get(sample_id).format.rate_hz // NS_PER_S
-    opened: list[tuple[int, int]] = []
-    prefetches_ns: list[int] = []
-    with _sounding(client, sample_id), ThreadPoolExecutor(TOGETHER) as pool:
-        for _ in range(ROUNDS):
-            time.sleep(PAUSE_S)  # as between beats: what has slept takes longer to wake than what runs hot
-            opened += pool.map(lambda _: _open(client, sample_id, frames), range(TOGETHER))
-            time.sleep(PAUSE_S)
-            prefetches_ns += pool.map(lambda _: _prefetch_nothing(client, sample_id), range(TOGETHER))
-    pages = client.residency(sample_id).mapped
-    looks_ns, touches_ns = _look_and_touch(max(1, pages))
-    blocks_ns = tuple(_block_ns(client, sample_id) for _ in range(ROUNDS))
+    client.put_file(sound, _SOUND)
+    silences = _upload_silence(client)
+    frames = BLOCK_NS * client.get(_SOUND).format.rate_hz // NS_PER_S
+    looks_ns, touches_ns = _look_and_touch(SILENCE_PAGES)
+    blocks_ns = tuple(_block_ns(client, _SOUND) for _ in range(ROUNDS))
     # A prefetch of nothing is picked up, looks once and asks the strategy; a session's first block is a block too. Both
     # are charged by themselves, so what they mostly take is taken off here.
-    look_ns, block_ns = (int(statistics.median(values)) for values in (looks_ns, blocks_ns))
-    costs = ServiceCosts(
-        open_ns=tuple(max(0, first_ns - block_ns) for _, first_ns in opened),
-        handover_ns=tuple(asyncio.run(_handovers())),
+    look_ns, block_ns = (round(statistics.median(values)) for values in (looks_ns, blocks_ns))
+    warm: dict[str, list[Opened]] = {strategy: [] for strategy in strategies}
+    cold: list[Opened] = []
+    prefetches_ns: list[int] = []
+    with _sounding(client, _SOUND), ThreadPoolExecutor(TOGETHER) as pool:
+
+        def open_all(strategy: str) -> list[Opened]:
+            time.sleep(PAUSE_S)  # as between beats: what has slept takes longer to wake than what runs hot
+            return list(pool.map(lambda silence: _open(client, silence, frames, strategy), silences))
+
+        for _ in range(ROUNDS):
+            for strategy in strategies:
+                warm[strategy] += open_all(strategy)
+            for silence in silences:
+                client.evict(silence)
+            cold += (opened for opened in open_all("none") if opened.major_faults)
+            time.sleep(PAUSE_S)
+            prefetches_ns += pool.map(lambda silence: _prefetch_nothing(client, silence), silences)
+    if not cold:
+        raise StateError("silence would not leave RAM", remedy="See 'samplecache doctor' for whether swap works here")
+    resident_ns = round(statistics.median(opened.first_block_ns for opened in warm[strategies[0]]))
+    common = ServiceCosts(
+        handover_ns=tuple(max(0, opened.first_block_ns - resident_ns) for opened in cold),
         block_ns=blocks_ns,
         prefetch_ns=tuple(max(0, prefetch_ns - look_ns) for prefetch_ns in prefetches_ns),
         look_ns=tuple(looks_ns),
-        touch_page_ns=tuple(touch_ns // max(1, pages) for touch_ns in touches_ns),
+        touch_page_ns=tuple(touch_ns // SILENCE_PAGES for touch_ns in touches_ns),
     )
-    return MeasuredService(tuple(max(0, heard_ns - first_ns) for heard_ns, first_ns in opened), costs)
+    opens_ns = {
+        strategy: tuple(max(0, each.first_block_ns - block_ns) for each in opened) for strategy, opened in warm.items()
+    }
+    return MeasuredService(
+        tuple(max(0, each.heard_ns - each.first_block_ns) for opened in warm.values() for each in opened),
+        {strategy: replace(common, open_ns=open_ns) for strategy, open_ns in opens_ns.items()},
+    )
+
+
+def _upload_silence(client: Client) -> list[str]:
+    """Upload silence for each of those who strike at once, of different lengths: what is equal would be stored once."""
+    wire = client.get(_SOUND).format
+    format = AudioFormat(wire.rate_hz, wire.channels, Encoding.S16)
+    page_bytes = client.capabilities().page_bytes
+    names = [f"silence-{number}" for number in range(TOGETHER)]
+    for number, name in enumerate(names):
+        client.put_file(io.BytesIO(bytes((SILENCE_PAGES + number) * page_bytes)), name, raw_format=format)
+    return names
 
 
 @contextlib.contextmanager
@@ -108,18 +164,18 @@ def _prefetch_nothing(client: Client, sample_id: str) -> int:
     return client.prefetch(sample_id, strategy="none").result().elapsed.ToNanoseconds()
 
 
-def _open(client: Client, sample_id: str, frames: int) -> tuple[int, int]:
-    """Play a block; return when the client heard it, and what the server says of it."""
+def _open(client: Client, sample_id: str, frames: int, strategy: str) -> Opened:
+    """Play a block."""
     began_ns = time.monotonic_ns()
     heard_ns = 0
     with client.play(
-        sample_id, frames=frames, strategy="none", channels=2, encoding=Encoding.S16, block_ns=BLOCK_NS
+        sample_id, frames=frames, strategy=strategy, channels=2, encoding=Encoding.S16, block_ns=BLOCK_NS
     ) as stream:
         for event in stream:
             if isinstance(event, playback_pb2.PlayBlock) and not heard_ns:
                 heard_ns = time.monotonic_ns() - began_ns
             elif isinstance(event, playback_pb2.PlaySummary):
-                return heard_ns, event.stats.first_block.ToNanoseconds()
+                return Opened(heard_ns, event.stats.first_block.ToNanoseconds(), event.stats.faults.major)
     raise AssertionError("a session ended without a summary")
 
 
@@ -150,19 +206,6 @@ def _look_and_touch(pages: int) -> tuple[list[int], list[int]]:
         for region in regions:
             kernel.unmap(region)
     return looks_ns, touches_ns
-
-
-async def _handovers() -> list[int]:
-    """Hand blocks over from a loop to threads, as the service does, several at once; return how long they took."""
-    loop = asyncio.get_running_loop()
-    handovers_ns: list[int] = []
-    with ThreadPoolExecutor(TOGETHER) as pool:
-        await asyncio.gather(*(loop.run_in_executor(pool, time.sleep, PAUSE_S) for _ in range(TOGETHER)))
-        for _ in range(ROUNDS):
-            await asyncio.sleep(PAUSE_S)
-            began = [(time.monotonic_ns(), loop.run_in_executor(pool, time.monotonic_ns)) for _ in range(TOGETHER)]
-            handovers_ns += [await running - began_ns for began_ns, running in began]
-    return handovers_ns
 
 
 def _block_ns(client: Client, sample_id: str) -> int:

@@ -115,7 +115,7 @@ class Forecaster:
             options,
             self._workload(strategy, start_ns, chance),
             self.registry,
-            costs=self.service.costs,
+            costs=self.service.costs[strategy],
             on_block=lambda performance, read: ready.append(
                 ReadyBlock(read.reading.ready_ns, performance.session_id, read.block.frames)
             ),

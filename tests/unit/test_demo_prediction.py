@@ -29,9 +29,8 @@ def forecast(strategy: str, iops: int, seed: int = 0) -> Forecast:
     machine = MachineProfile(
         DeviceProfile("limited", "made up", servers=32, latency_ns=100_000, read_limit=ReadLimit(iops=iops))
     )
-    service = MeasuredService(
-        (1_000_000, 2_000_000), ServiceCosts(open_ns=(500_000,), block_ns=(100_000,), prefetch_ns=(600_000,))
-    )
+    costs = ServiceCosts(open_ns=(500_000,), block_ns=(100_000,), prefetch_ns=(600_000,))
+    service = MeasuredService((1_000_000, 2_000_000), {strategy: costs})
     samples = (VirtualSample("hit", FORMAT, RATE_HZ),)
     schedule = (Cue("hit", 0, 0, 1.0),)
     return Forecaster(machine, service, samples, schedule, RATE_HZ, StrategyRegistry.discover()).forecast(

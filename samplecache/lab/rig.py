@@ -18,19 +18,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from samplecache.clock import NS_PER_S
 from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError, StateError
 from samplecache.kernel import procfs
 from samplecache.kernel.procfs import Disk
 from samplecache.lab import rig_undo
 from samplecache.lab.rig_cgroup import Limits, home_groups, make_groups
-from samplecache.lab.rig_undo import Journal, tool
+from samplecache.lab.rig_undo import PAGE_CLUSTER, Journal, tool
 
-__all__ = ["Limits", "Rig", "RigOptions"]
+__all__ = ["PAGE_CLUSTER", "Limits", "Rig", "RigOptions"]
 
-PAGE_CLUSTER = procfs.PROC / "sys/vm/page-cluster"
 LARGEST_PAGE_CLUSTER = 31
 """``page_cluster_max`` in mm/swap.c."""
 LEAST_SWAP_BYTES = 1 << 20
+NS_PER_MINUTE = 60 * NS_PER_S
 SPARE_DISK_BYTES = 64 << 20
 """What a swap file leaves free of the disk."""
 TEARDOWN_TIMEOUT_S = 120
@@ -56,6 +57,9 @@ class RigOptions:
     page_cluster : int or None
         ``vm.page-cluster`` while the rig is there: readahead of up to ``1 << page_cluster`` pages. 0 to 31; None leaves
         what is set.
+    wait_ns : int
+        How long to wait for another rig to go, in nanoseconds: swap areas, readahead and limits on a disk are the whole
+        machine's, so that two rigs would measure each other.
     directory : Path
         Where the swap file and the undo journal go: on a file system that can hold swap, and that survives a reboot.
     cgroup_root : Path
@@ -67,12 +71,13 @@ class RigOptions:
     rotational: bool | None = None
     zram: bool = False
     page_cluster: int | None = None
+    wait_ns: int = NS_PER_MINUTE
     directory: Path = DEFAULT_DIRECTORY
     cgroup_root: Path = Path("/sys/fs/cgroup")
 
 
 class Rig:
-    """Swap, pressure and a slow disk, from ``with`` to its end. One thread at a time.
+    """Swap, pressure and a slow disk, from ``with`` to its end. One thread at a time, and one rig on a machine.
 
     Taken down at the end of the block, and by a guardian process when the owner ends in any other way, ``kill -9``
     included. Processes still running in the rig are killed then.
@@ -107,16 +112,15 @@ class Rig:
         InvalidError
             The options are out of range or contradict each other.
         StateError
-            The disk carries swap already and `rotational` would change what the kernel thinks of it; or another rig has
-            set `page_cluster`.
+            The disk carries swap already and `rotational` would change what the kernel thinks of it; or another rig is
+            there and does not go.
         """
         self._check()
         self.options.directory.mkdir(parents=True, exist_ok=True)
         self.clean_leftovers(self.options.directory)
         journal = Journal(self.options.directory)
         try:
-            if self.options.page_cluster is not None:
-                journal.claim(PAGE_CLUSTER)
+            journal.claim_machine(self.options.wait_ns)
             self._guardian = rig_undo.start_guardian(journal)
         except BaseException:
             journal.path.unlink()

@@ -30,6 +30,8 @@ SUFFIX = ".undo.jsonl"
 EMPTYING_TIMEOUT_NS = 30 * NS_PER_S
 OTHER_SWAP_TIMEOUT_NS = 60 * NS_PER_S
 POLL_NS = 5 * NS_PER_MS
+WAIT_POLL_NS = 50 * NS_PER_MS
+PAGE_CLUSTER = procfs.PROC / "sys/vm/page-cluster"
 
 Step = Mapping[str, str]
 
@@ -63,28 +65,56 @@ class Journal:
         os.write(self.fd, json.dumps(step).encode() + b"\n")
         os.fsync(self.fd)
 
-    def claim(self, setting: Path) -> None:
-        """Keep other rigs from claiming a setting of the whole machine, until owner and guardian are both gone.
+    def claim_machine(self, wait_ns: int) -> None:
+        """Keep other rigs from this machine until owner and guardian are both gone; wait for one that is there.
 
-        To be called before the guardian starts, which inherits the claim.
+        To be called before the guardian starts, which inherits the claim. The lock is that of a file of the kernel's,
+        so that it holds whatever directories rigs are in.
+
+        Parameters
+        ----------
+        wait_ns : int
+            How long at the most, in nanoseconds.
 
         Raises
         ------
         StateError
-            Another rig has claimed it.
+            Another rig is there all the time.
         """
-        self.fds.append(os.open(setting, os.O_RDONLY | os.O_CLOEXEC))
-        try:
-            fcntl.flock(self.fds[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateError(
-                f"Another rig has set {setting}", remedy="Wait until that rig is gone, or leave the setting as it is"
-            ) from error
+        fd = os.open(PAGE_CLUSTER, os.O_RDONLY | os.O_CLOEXEC)
+        self.fds.append(fd)
+        clock, told = MonotonicClock(), False
+        deadline_ns = clock.now_ns() + wait_ns
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                owner = _flock_owner(fd)
+            if clock.now_ns() >= deadline_ns:
+                raise StateError(
+                    f"Process {owner} has a rig on this machine, and two would measure each other",
+                    remedy=f"Wait until it is gone, or end process {owner}: its rig goes with it",
+                )
+            if not told:
+                told = True
+                print(f"waiting until the rig of process {owner} is gone", file=sys.stderr, flush=True)
+            clock.sleep_until(clock.now_ns() + WAIT_POLL_NS)
 
     def close(self) -> None:
         """Let go of the file and of what was claimed; the guardian keeps them locked for as long as it works."""
         while self.fds:
             os.close(self.fds.pop())
+
+
+def _flock_owner(fd: int) -> str:
+    """Return the process that took the advisory lock of the file `fd` is open on; a question mark if it is gone."""
+    inode = os.fstat(fd).st_ino
+    for line in (procfs.PROC / "locks").read_text().splitlines():
+        fields = line.split()  # 1: FLOCK ADVISORY WRITE 996 00:15:1234 0 EOF
+        if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+            return fields[4]
+    return "?"
 
 
 def start_guardian(journal: Journal) -> subprocess.Popen[str]:

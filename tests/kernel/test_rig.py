@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError, StateError
 from samplecache.kernel import procfs
-from samplecache.lab.rig import Limits, Rig, RigOptions
+from samplecache.lab.rig import Rig, RigOptions
 from samplecache.lab.rig_undo import Journal, undo
 
 SWAP_BYTES = 8 << 20
@@ -80,9 +81,9 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-def directory(rig: Rig) -> Iterator[Path]:
-    """A directory that can hold swap, on a machine where a rig can be made."""
-    with tempfile.TemporaryDirectory(dir=rig.options.directory.parent) as name:
+def directory(session_rig: Rig, no_rig: None) -> Iterator[Path]:
+    """A directory that can hold swap, on a machine where a rig can be made and none is."""
+    with tempfile.TemporaryDirectory(dir=session_rig.options.directory.parent) as name:
         yield Path(name)
 
 
@@ -162,15 +163,27 @@ def test_a_failure_half_way_leaves_nothing(directory: Path, tmp_path: Path, zram
     assert (set(Path("/sys/block").iterdir()), PAGE_CLUSTER.read_text()) == (devices, page_cluster)
 
 
-def test_two_rigs_do_not_both_set_the_page_cluster(directory: Path) -> None:
-    before = PAGE_CLUSTER.read_text()
-    options = RigOptions(swap_bytes=SWAP_BYTES, directory=directory, page_cluster=0)
-    with Rig(options):
-        with pytest.raises(StateError, match="Another rig has set"):
-            Rig(options).__enter__()
-        assert PAGE_CLUSTER.read_text() == "0\n"
-    assert PAGE_CLUSTER.read_text() == before
-    assert list(directory.iterdir()) == []
+def test_a_second_rig_is_refused_by_the_process_that_has_one(owner: Owner, tmp_path: Path) -> None:
+    with pytest.raises(StateError) as caught:
+        Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=tmp_path, wait_ns=0)).__enter__()
+    assert caught.value.message.startswith(f"Process {owner.process.pid} has a rig on this machine")
+    assert f"end process {owner.process.pid}" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+    assert PAGE_CLUSTER.read_text() == "5\n"
+
+
+def test_a_second_rig_waits_until_the_first_is_gone(owner: Owner, capfd: pytest.CaptureFixture[str]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(Rig(RigOptions(swap_bytes=SWAP_BYTES, directory=owner.directory)).__enter__)
+        wait_until(lambda: "waiting until the rig of process" in capfd.readouterr().err)
+        assert runs(owner.child)
+        owner.process.kill()
+        rig = second.result(DEADLINE_S)
+    try:
+        assert not owner.swap.exists()
+        assert rig.swap_file in [area.path for area in procfs.swap_areas()]
+    finally:
+        rig.close()
 
 
 def test_a_zram_device_that_another_was_given_is_left_alone(directory: Path) -> None:
@@ -186,7 +199,20 @@ def test_a_zram_device_that_another_was_given_is_left_alone(directory: Path) -> 
     assert not other.swap_file.exists()
 
 
-def test_a_disk_that_carries_swap_is_not_said_to_turn_otherwise(directory: Path) -> None:
+@pytest.fixture
+def others_swap(directory: Path) -> Iterator[None]:
+    """Swap on the disk that is no rig's."""
+    with tempfile.NamedTemporaryFile(dir=directory.parent) as file:
+        os.posix_fallocate(file.fileno(), 0, SWAP_BYTES)
+        subprocess.run(["mkswap", file.name], check=True, capture_output=True)
+        subprocess.run(["swapon", file.name], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["swapoff", file.name], check=True)
+
+
+def test_a_disk_that_carries_swap_is_not_said_to_turn_otherwise(directory: Path, others_swap: None) -> None:
     disk = procfs.disk_under(directory)
     assert disk is not None
     before = disk.rotational
@@ -213,28 +239,3 @@ def test_a_disk_too_small_is_told(directory: Path) -> None:
 def test_impossible_options_are_told(options: RigOptions) -> None:
     with pytest.raises(InvalidError):
         Rig(options).__enter__()
-
-
-def test_a_limit_on_memory_pushes_a_process_into_swap(rig: Rig) -> None:
-    program = """
-import random, sys
-memory = random.Random(1).randbytes(48 << 20)
-print("ready", flush=True)
-sys.stdin.read()
-"""
-    process = rig.popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        rig.limit(Limits(memory_bytes=32 << 20))
-        assert rig.memory_bytes <= 32 << 20
-        assert swapped_bytes(process.pid) > 8 << 20
-        rig.reclaim()
-        assert swapped_bytes(process.pid) > 40 << 20
-
-
-def swapped_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmSwap:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no VmSwap")

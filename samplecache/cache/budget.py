@@ -40,7 +40,9 @@ def default_budget_bytes(memory: MemoryState) -> int:
     """Return the budget for a process that finds so much memory at its start, in bytes."""
     if memory.available_bytes is None:
         return UNKNOWN_BUDGET_BYTES
-    return max(LEAST_BUDGET_BYTES, memory.available_bytes // SHARE_OF_AVAILABLE)
+    budget_bytes = max(LEAST_BUDGET_BYTES, memory.available_bytes // SHARE_OF_AVAILABLE)
+    # In little memory even the least is too much: what is brought in would drive out what was before it.
+    return budget_bytes if memory.limit_bytes is None else min(budget_bytes, memory.limit_bytes // SHARE_OF_AVAILABLE)
 
 
 def horizon_s(budget_bytes: int, claims: Iterable[tuple[int, int]]) -> float:

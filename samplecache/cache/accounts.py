@@ -125,6 +125,11 @@ class Account:
             self._count(asked=len(fresh))
             return len(fresh)
 
+    @property
+    def settled_by_others(self) -> bool:
+        """Whether nobody is to ask for more here: it was taken over, or is closed."""
+        return self._closed or self.owner is not None
+
     def not_asked(self, span: Span, residency: Residency) -> list[int]:
         """Return the pages of `span` that are on the swap device, as far as `residency` tells, and not outstanding."""
         span = span.intersection(residency.span)
@@ -300,7 +305,7 @@ class Announced:
 
     def end(self, content: Content, account: Account, keep_ns: int) -> None:
         """Keep it for so long yet, now that the prefetch has ended."""
-        if keep_ns and account.outstanding:
+        if keep_ns:
             self._call_later(lambda: self._expire(content, account), keep_ns)
         else:
             self._expire(content, account)

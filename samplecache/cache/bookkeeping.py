@@ -51,6 +51,8 @@ class Bookkeeping:
             return
 
         def give_back(span: Span) -> None:
+            if len(lease.content.players) > 1:
+                return  # others are going to read it
             # It may be unmapped by now, or the kernel cannot be told: then reclaim finds it by itself.
             with contextlib.suppress(SamplecacheError):
                 self._kernel.advise(region, span, Advice.COLD)

@@ -18,6 +18,8 @@ from samplecache.cache.events import EventBus
 from samplecache.cache.figures import PageInMeter, Totals
 from samplecache.cache.holds import Holds
 from samplecache.cache.ingest import Ingest
+from samplecache.cache.limits import check_between, limit_error
+from samplecache.cache.lookout import Lookout
 from samplecache.cache.orders import Order
 from samplecache.cache.playback import Playback
 from samplecache.cache.prefetcher import Prefetch, Prefetcher
@@ -32,7 +34,7 @@ from samplecache.cache.upload import Declaration, Upload
 from samplecache.cache.upload_desk import UploadDesk
 from samplecache.cache.work import Workers, WorkQueue
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
-from samplecache.errors import InvalidError, LimitError, OutOfRangeError
+from samplecache.errors import OutOfRangeError
 from samplecache.kernel.ledger import LockLedger, default_lock_budget
 from samplecache.kernel.port import Capabilities, Kernel, Residency
 from samplecache.strategy.events import Degraded, Evicted, PrefetchDone, SessionEnded
@@ -158,6 +160,7 @@ class SampleCache:
         self._prefetches: set[Prefetch] = set()
         self._holds = Holds(self.ledger, self._call_later)
         self._books = Bookkeeping(kernel, self.totals, self.prefetch_budget)
+        self._lookout = Lookout(self._prefetcher, self.store.lease)
         self._announced = Announced(self._call_later)
 
     # --- uploads ---
@@ -223,7 +226,7 @@ class SampleCache:
         ------
         SampleNotFoundError, OutOfRangeError, UnknownStrategyError, LimitError, InvalidError
         """
-        _check_between("hold", hold_ns, 0, MAX_HOLD_NS)
+        check_between("hold", hold_ns, 0, MAX_HOLD_NS)
         lease = self.store.lease(sample_id)
         try:
             wanted = lease.content.pages_of(lease.content.check_frames(start_frame, frames), self.kernel.page_bytes)
@@ -232,9 +235,9 @@ class SampleCache:
             holder = f"prefetch-{next(self._numbers)}"
             with self._lock:
                 if len(self._prefetches) + len(self._holds) >= self.settings.max_prefetches:
-                    raise _limit_error("prefetches", self.settings.max_prefetches)
+                    raise limit_error("prefetches", self.settings.max_prefetches)
                 account = self._books.new(lease, binding)
-                order = Order(lease.sample, wanted, binding, deadline_ns, holder, account)
+                order = self._lookout.watched(Order(lease.sample, wanted, binding, deadline_ns, holder, account))
                 prefetch = self._prefetcher.prefetch(order, lambda ended: self._prefetch_ended(ended, lease, hold_ns))
                 self._prefetches.add(prefetch)
         except BaseException:
@@ -253,7 +256,10 @@ class SampleCache:
         keep_ns = hold_ns if not prefetch.cancelled and prefetch.pages_locked else 0
         with self._lock:
             self._prefetches.discard(prefetch)
-        self._announced.end(lease.content, order.account, 0 if prefetch.cancelled else hold_ns)
+        until_due_ns = max(0, (order.deadline_ns or 0) - self.clock.now_ns())
+        self._announced.end(
+            lease.content, order.account, 0 if prefetch.cancelled else hold_ns and hold_ns + until_due_ns
+        )
         self._holds.keep(order, lease, keep_ns)
         self.totals.add_prefetch(order.binding.strategy.name, progress.pages_needed, progress.pages_in)
         self.events.publish(
@@ -281,8 +287,8 @@ class SampleCache:
         ------
         SampleNotFoundError, OutOfRangeError, UnknownStrategyError, InvalidFormatError, LimitError, InvalidError
         """
-        _check_between("block", options.block_ns, MIN_BLOCK_NS, MAX_BLOCK_NS)
-        _check_between("lead", options.lead_ns or 0, 0, MAX_LEAD_NS)
+        check_between("block", options.block_ns, MIN_BLOCK_NS, MAX_BLOCK_NS)
+        check_between("lead", options.lead_ns or 0, 0, MAX_LEAD_NS)
         lease = self.store.lease(options.sample_id)
         try:
             stored = lease.content.format
@@ -300,7 +306,7 @@ class SampleCache:
             binding = self._bind(lease.sample, options.strategy, options.lead_ns)
             with self._lock:
                 if len(self._sessions) >= self.settings.max_sessions:
-                    raise _limit_error("sessions", self.settings.max_sessions)
+                    raise limit_error("sessions", self.settings.max_sessions)
                 session_id = f"session-{next(self._numbers)}"
                 account = self._books.new(lease, binding, playback.stats.prefetched)
                 session = Session(
@@ -472,21 +478,3 @@ class SampleCache:
         except OutOfRangeError:
             # Older than it remembers: then it cannot be called as a witness.
             return 0
-
-
-def _check_between(what: str, value_ns: int, least_ns: int, most_ns: int) -> None:
-    if not least_ns <= value_ns <= most_ns:
-        raise InvalidError(
-            f"a {what} of {value_ns / NS_PER_MS:g} ms is out of range",
-            remedy=f"Give {least_ns / NS_PER_MS:g} to {most_ns / NS_PER_MS:g} ms",
-            reason=f"INVALID_{what.upper()}",
-        )
-
-
-def _limit_error(what: str, limit: int) -> LimitError:
-    return LimitError(
-        f"there are {limit} {what} already, which is the limit",
-        remedy=f"Wait for one to end, or raise max_{what}",
-        reason=f"TOO_MANY_{what.upper()}",
-        limit=limit,
-    )

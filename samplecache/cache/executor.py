@@ -9,7 +9,7 @@ from samplecache.cache.sample import Content
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Kernel, Region
-from samplecache.strategy.actions import Action, Advise, Evict, Lock, Populate, Touch, Unlock
+from samplecache.strategy.actions import Action, Advise, Evict, Lock, Populate, Touch, Unlock, gives_back
 
 EVICT_TIMEOUT_NS: Final = NS_PER_S
 """An eviction is a courtesy to others; a worker does not spend longer on one chunk of it."""
@@ -50,6 +50,8 @@ class ActionExecutor:
 
     def _advise(self, holder: str, content: Content, action: Action) -> str:
         assert isinstance(action, Advise)  # noqa: S101 -- the table above dispatches by type
+        if gives_back(action) and content.players - {holder}:
+            return ""  # others are going to read it
         self._kernel.advise(content.region, action.span, action.advice)
         return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -95,6 +95,7 @@ class Prefetch:
         self._state = _State.RUNNING
         self._at_work = 0
         self._rechecks = False
+        self._watches = False
         self._actions_left = 0
         self._ended = threading.Event()
         self._listeners: list[Callable[[], object]] = []
@@ -193,12 +194,18 @@ class Prefetch:
         if rechecks and order.on_recheck is not None and self._state is _State.RUNNING:
             self._rechecks = True
             order.on_recheck(rechecks[-1])
+        if order.binding.strategy.budgeted:
+            # It does not set out to bring in all that is wanted.
+            self._missing = tuple(_covered(self._missing, actions))
+            self._needed = sum(map(len, self._missing))
         self._actions_left = len(actions)
+        # Where a session's strategy looks again by itself, nobody else has to.
+        self._watches = order.moment is Moment.PREPARE and not (self._rechecks and order.playhead is not None)
         for action in actions:
             self._submit_action(action)
         if not actions:
             self._end(_State.DONE)
-        elif self.order.moment is Moment.PREPARE:
+        elif self._watches:
             self._watch()
 
     def _submit_action(self, action: Action) -> None:
@@ -239,7 +246,7 @@ class Prefetch:
     def _one_action_less(self) -> None:
         with self._lock:
             self._actions_left -= 1
-        if not self._actions_left and self.order.moment is not Moment.PREPARE:
+        if not self._actions_left and not self._watches:
             self._end(_State.DONE)
 
     def _put_off(self, action: Action, wait_ns: int = PUT_OFF_NS) -> None:
@@ -454,3 +461,15 @@ class Prefetcher:
     def release(self, order: Order) -> None:
         """Give up all locks of the order's holder on its sample. Blocks while a lock is being taken."""
         self._ledger.release(order.holder, order.sample.content.region)
+
+
+def _covered(spans: Iterable[Span], actions: Iterable[Action]) -> Iterator[Span]:
+    """Yield the parts of ascending `spans` that `actions` bring in, none of them twice."""
+    bringing = sorted({action.span for action in actions if brings_in(action)})
+    for span in spans:
+        start = span.start
+        for other in bringing:
+            part = other.intersection(Span(start, max(start, span.stop)))
+            if part:
+                yield part
+                start = part.stop

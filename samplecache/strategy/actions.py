@@ -23,7 +23,10 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Advise(Action):
-    """``madvise``: tell the kernel and go on; the pages arrive later, if at all."""
+    """``madvise``: tell the kernel and go on; the pages arrive later, if at all.
+
+    Pages that another session is playing are not advised COLD or PAGEOUT: the kernel knows no owners.
+    """
 
     advice: Advice = Advice.WILLNEED
 

@@ -115,4 +115,4 @@ def test_many_sessions_never_exceed_their_budget() -> None:
     prefetched = outcome.totals["window"].prefetched
     assert (prefetched.outstanding, prefetched.late) == (0, 0)
     # Shares shrink as sessions come, and what the first ones have too much makes room.
-    assert prefetched.wasted <= prefetched.asked // 20
+    assert 0 < prefetched.wasted <= prefetched.asked // 5

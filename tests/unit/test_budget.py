@@ -240,3 +240,43 @@ def test_pages_that_the_strategy_never_looked_at_are_charged_all_the_same() -> N
         until(lambda: cache.prefetch_budget.used_bytes == 10 * PAGE_BYTES)
         closed(cache, session)
         assert cache.prefetch_budget.peak_bytes == 10 * PAGE_BYTES
+
+
+class TestHints:
+    def test_a_budgeted_strategy_needs_what_it_sets_out_to_bring_in(self) -> None:
+        strategy = recording(lambda moment, view: [Touch(Span(10, 30)), Touch(Span(20, 35))])
+        strategy.budgeted = True
+        with make_cache(strategy) as cache:
+            put_cold(cache, "pad", 60)
+            prefetch = cache.prefetch("pad", strategy="mine")
+            assert prefetch.wait(20)
+            progress = prefetch.progress
+            assert (progress.pages_needed, progress.pages_in, prefetch.in_time) == (25, 25, True)
+
+    def test_its_strategy_is_asked_again_until_the_deadline(self) -> None:
+        strategy = recording(
+            lambda moment, view: [Touch(Span(0, 5)), Recheck(Span(0, 5), view.now_ns + 20_000_000)], base=Follows
+        )
+        with make_cache(strategy) as cache:
+            put_cold(cache, "pad", 60)
+            cache.prefetch("pad", strategy="mine", deadline_ns=cache.clock.now_ns() + NS_PER_S // 4)
+            until(lambda: strategy.asked.count(("advance", Span(0, 60))) >= 3)
+            assert cache.evict("pad", 20 * NS_PER_S) == (60, 0)
+            until(lambda: cache.residency("pad").in_core == 5)
+            content = cache.store.get("pad").content
+            until(lambda: cache.clock.now_ns() > 0 and not content.leases)
+            asked = len(strategy.asked)
+            assert asked < 15
+
+    def test_a_session_that_plays_it_looks_after_it_instead(self) -> None:
+        strategy = recording(lambda moment, view: [Recheck(Span(0, 5), view.now_ns + 20_000_000)], base=Follows)
+        with make_cache(strategy) as cache:
+            put_cold(cache, "pad", 60)
+            cache.prefetch("pad", strategy="mine", deadline_ns=cache.clock.now_ns() + 60 * NS_PER_S)
+            until(lambda: len(strategy.asked) >= 2)
+            session = opened(cache, strategy="none")
+            asked = len(strategy.asked)
+            play(session)
+            closed(cache, session)
+            cache.prefetch("pad", strategy="none").wait(20)
+            assert len(strategy.asked) <= asked + 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Final, Self
 
 from samplecache.cache.store import Publication
 from samplecache.cache.upload import Declaration, Upload
@@ -11,6 +13,9 @@ from samplecache.errors import InvalidError, SampleNotFoundError, UploadIncomple
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers
 from samplecache.v1 import samplecache_pb2 as pb
+
+_CHUNKS_AT_ONCE: Final = 16
+"""Chunks taken off the wire before they are written: 1 MiB of the usual ones."""
 
 
 class UploadHandlers(Handlers):
@@ -58,7 +63,7 @@ class UploadHandlers(Handlers):
             self.cache.uploads.close(opening.result(), done=False)
 
     async def _receive(self, upload: Upload, messages: AsyncIterator[pb.PutSampleRequest]) -> None:
-        """Take in chunks until the finish message.
+        """Take in chunks until the finish message, and whatever has arrived if it does not come.
 
         Raises
         ------
@@ -67,18 +72,19 @@ class UploadHandlers(Handlers):
         InvalidError
             A message is none that may come here.
         """
-        async for message in messages:
-            match message.WhichOneof("part"):
-                case "chunk" if message.chunk.data:
-                    await self.blocking(upload.append, message.chunk.write_offset, message.chunk.data)
-                case "finish":
-                    return
-                case _:
-                    raise InvalidError(
-                        "a second UploadStart, an empty chunk or an empty message came in the middle of an upload",
-                        remedy="Send UploadStart once, then chunks of 1 byte at least, then UploadFinish",
-                        reason="UNEXPECTED_PART",
-                    )
+        async with _Spooling(self, upload) as spooling:
+            async for message in messages:
+                match message.WhichOneof("part"):
+                    case "chunk" if message.chunk.data:
+                        await spooling.take(message.chunk)
+                    case "finish":
+                        return
+                    case _:
+                        raise InvalidError(
+                            "a second UploadStart, an empty chunk or an empty message came in the middle of an upload",
+                            remedy="Send UploadStart once, then chunks of 1 byte at least, then UploadFinish",
+                            reason="UNEXPECTED_PART",
+                        )
         raise UploadIncompleteError(
             f"the stream ended after {upload.committed_bytes} of {upload.declaration.total_bytes} bytes without "
             "UploadFinish",
@@ -110,6 +116,46 @@ class UploadHandlers(Handlers):
         """Forget an upload; see the contract."""
         self.cache.uploads.cancel(request.upload_id)
         return pb.CancelUploadResponse()
+
+
+class _Spooling:
+    """Chunks on their way to the disk: what arrives while some are being written is written together.
+
+    A thread for each chunk of 64 KiB would cost more than what it does. All that was taken in is written at the end of
+    the block, whatever ended it.
+    """
+
+    def __init__(self, handlers: Handlers, upload: Upload) -> None:
+        self._handlers = handlers
+        self._upload = upload
+        self._waiting: list[pb.UploadChunk] = []
+        self._writing: asyncio.Future[None] | None = None
+
+    async def take(self, chunk: pb.UploadChunk) -> None:
+        """Take a chunk in; wait only if many are waiting, or to say what is wrong with an earlier one."""
+        self._waiting.append(chunk)
+        if self._writing is None or self._writing.done() or len(self._waiting) == _CHUNKS_AT_ONCE:
+            await self._finish()
+            chunks, self._waiting = self._waiting, []
+            self._writing = asyncio.ensure_future(self._handlers.blocking(self._append, chunks))
+
+    def _append(self, chunks: list[pb.UploadChunk]) -> None:
+        for chunk in chunks:
+            self._upload.append(chunk.write_offset, chunk.data)
+
+    async def _finish(self) -> None:
+        if self._writing is not None:
+            await self._writing
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._finish()
+        if self._waiting:
+            await self._handlers.blocking(self._append, self._waiting)
 
 
 def _response(publication: Publication) -> pb.PutSampleResponse:

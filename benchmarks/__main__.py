@@ -14,7 +14,7 @@ from benchmarks.measuring import Figure
 from samplecache.cli.render import print_table, stderr
 from samplecache.cli.values import JsonFlag
 
-BENCHMARKS: Final = ("paging", "playback", "simulation")
+BENCHMARKS: Final = ("paging", "playback", "store", "simulation")
 """Modules of this package with a function ``measure() -> list[Figure]``, in the order in which they run."""
 
 

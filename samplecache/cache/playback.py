@@ -158,6 +158,11 @@ class Playback:
         self._backlog = NO_FAULTS
 
     @property
+    def opened_ns(self) -> int:
+        """When it began, in nanoseconds on the cache's clock."""
+        return self._opened_ns
+
+    @property
     def paced(self) -> bool:
         """Whether blocks leave in real time, and so can be late."""
         return self._lead_ns is not None

@@ -13,7 +13,7 @@ from samplecache.cache.figures import PageInMeter
 from samplecache.cache.playback import Block, Playback, Reading
 from samplecache.cache.sample import Content
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
-from samplecache.kernel.port import FaultCounts, Kernel, Span
+from samplecache.kernel.port import FaultCounts, ReadableMemory, Span
 
 MAX_BLOCK_BYTES: Final = 64 << 10
 """Larger messages cost server memory for every stream and gain nothing."""
@@ -77,7 +77,7 @@ class ReaderFloor:
         Returns how late sleeping threads were between two times, at worst.
     """
 
-    kernel: Kernel
+    kernel: ReadableMemory
     clock: Clock
     meter: PageInMeter
     witness_ns: Callable[[int, int], int]

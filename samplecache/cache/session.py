@@ -287,8 +287,20 @@ class Session:
         finally:
             self._one_less()
 
-    def seek(self, frame: int) -> None:
+    def was_read(self, block: Block, *, in_core: bool) -> None:
+        """Settle what became of a block's pages, which another process has read: whether they were there in time."""
+        if self.account.outstanding:
+            self.account.read(self._pages(block.frames), lambda pages: in_core)
+
+    def seek(self, frame: int, now_ns: int | None = None) -> None:
         """Go on at `frame`; the strategy prepares what is to come from there. Does not fault.
+
+        Parameters
+        ----------
+        frame : int
+            Where to go on.
+        now_ns : int, optional
+            When that was, on the cache's clock; now if not given.
 
         Raises
         ------
@@ -296,7 +308,7 @@ class Session:
             There is no such frame; the session goes on as it was.
         """
         with self._lock:  # a recheck may be looking where playing stands
-            self.playback.seek(frame, self._clock.now_ns())
+            self.playback.seek(frame, self._clock.now_ns() if now_ns is None else now_ns)
             self._rechecks += 1
         self.converter.reset()
         self._reader.seeked()

@@ -48,6 +48,9 @@ def serve(
     lock_budget: Annotated[
         int | None, typer.Option(parser=parse_size, metavar="SIZE", help="The most to lock.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that stream: about one for each core to be used.")
+    ] = None,
     default_strategy: Annotated[
         str | None, typer.Option(metavar="NAME", help="For requests and samples that name none.")
     ] = None,
@@ -83,6 +86,7 @@ def serve(
         "seed": seed,
         "budget": budget,
         "lock_budget": lock_budget,
+        "workers": workers,
         "default_strategy": default_strategy,
         "metrics_port": metrics_port,
         "token_file": token_file,

@@ -426,6 +426,11 @@ class LinuxKernel(InspectedKernel):
             os.close(self._pagemap)
             self._pagemap = None
 
+    def address(self, region: Region) -> int:
+        """Return where `region` begins in this process: for others that read it. Whoever does holds it mapped."""
+        with _own(region) as base:
+            return base
+
     # --- addresses ---
 
     @contextmanager

@@ -16,7 +16,7 @@ import enum
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from samplecache.errors import InvalidSpanError
 from samplecache.kernel.signals import MemoryState, PressureCounts
@@ -275,6 +275,26 @@ class Region:
                 stop=span.stop,
                 pages=self.pages,
             )
+
+
+class ReadableMemory(Protocol):
+    """Sample memory as those see it who only read it; see the same methods of :class:`Kernel`."""
+
+    page_bytes: int
+
+    def read(self, region: Region, offset_bytes: int, length_bytes: int) -> bytearray:
+        """Return a copy. May fault."""
+
+    def read_resident(
+        self, region: Region, offset_bytes: int, length_bytes: int
+    ) -> tuple[memoryview, FaultCounts] | None:
+        """Return a copy and its faults if all is in RAM."""
+
+    def in_core(self, region: Region, span: Span) -> bool:
+        """Return whether every page is in RAM."""
+
+    def thread_faults(self) -> FaultCounts:
+        """Return the calling thread's faults."""
 
 
 class Kernel(abc.ABC):

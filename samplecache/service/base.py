@@ -18,7 +18,28 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class Handlers:
+class Readers:
+    """Threads for reads that may fault.
+
+    Parameters
+    ----------
+    readers : int
+        How many.
+    """
+
+    def __init__(self, readers: int) -> None:
+        self._readers = ThreadPoolExecutor(readers, "samplecache-reader")
+
+    async def reading(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Run a read that may fault on a reader thread: those are kept apart, so that no upload delays a stream."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: function(*args, **kwargs))
+
+    def close(self) -> None:
+        """End the threads when what they do is done. Blocks."""
+        self._readers.shutdown()
+
+
+class Handlers(Readers):
     """Base of the handlers.
 
     Parameters
@@ -34,9 +55,9 @@ class Handlers:
     """
 
     def __init__(self, cache: SampleCache, readers: int, blockers: int = 8, laggards: int = 8) -> None:
+        super().__init__(readers)
         self.cache = cache
         self._laggards = ThreadPoolExecutor(laggards, "samplecache-laggard")
-        self._readers = ThreadPoolExecutor(readers, "samplecache-reader")
         self._blockers = ThreadPoolExecutor(blockers, "samplecache-blocker")
 
     async def blocking(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -50,13 +71,9 @@ class Handlers:
         """Run what may take long, on threads that nothing short waits for; else as :meth:`blocking`."""
         return await _to_the_end(self._laggards, lambda: function(*args, **kwargs))
 
-    async def reading(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Run a read that may fault on a reader thread: those are kept apart, so that no upload delays a stream."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: function(*args, **kwargs))
-
     def close(self) -> None:
         """End the threads when what they do is done. Blocks."""
-        self._readers.shutdown()
+        super().close()
         self._blockers.shutdown()
         self._laggards.shutdown()
 

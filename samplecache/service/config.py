@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import ByteSize, Field, ValidationError, field_validator
+from pydantic import ByteSize, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -63,7 +63,8 @@ class ServerConfig(BaseSettings):
     upload_ttl_s: float = Field(
         60.0, gt=0, allow_inf_nan=False, description="How long an interrupted resumable upload is kept."
     )
-    workers: int = Field(4, ge=1, le=64, description="Threads that carry out prefetches.")
+    workers: int = Field(1, ge=1, le=64, description="Processes that stream: about one for each core to be used.")
+    prefetch_threads: int = Field(4, ge=1, le=64, description="Threads that carry out prefetches.")
     readers: int = Field(16, ge=1, le=256, description="Threads that read blocks whose pages are not in RAM.")
     default_strategy: str = Field("willneed", description="Strategy for requests and samples that name none.")
     spool_dir: Path | None = Field(None, description="Where uploads are spooled; default the temporary directory.")
@@ -80,6 +81,14 @@ class ServerConfig(BaseSettings):
     def _split(cls, value: object) -> object:
         # In the environment several addresses are one string.
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        if self.workers > 1 and self.kernel is not KernelName.LINUX:
+            raise ValueError(
+                "workers share the memory of one process, which the simulated kernel does not have; give 1"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -137,7 +146,7 @@ class ServerConfig(BaseSettings):
             max_upload_bytes=self.max_upload,
             max_decoded_bytes=self.max_decoded,
             upload_ttl_ns=int(self.upload_ttl_s * NS_PER_S),
-            workers=self.workers,
+            workers=self.prefetch_threads,
             default_strategy=self.default_strategy,
             spool_dir=str(self.spool_dir) if self.spool_dir else None,
         )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import AsyncIterator
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBatch, ReadBlock
 from samplecache.cache.session import Session
-from samplecache.clock import NS_PER_S
+from samplecache.clock import NS_PER_S, Clock
 from samplecache.errors import InvalidError
 from samplecache.service import translate
-from samplecache.service.base import Context, Handlers
+from samplecache.service.base import Context, Handlers, Readers
 from samplecache.service.pacing import PacingWheel
+from samplecache.service.streamed import StreamedSession
 from samplecache.service.wire import block_message, block_messages
 from samplecache.v1 import playback_pb2
 from samplecache.v1 import samplecache_pb2 as pb
@@ -77,12 +79,8 @@ class _Commands:
         await asyncio.wait([self._reader])
 
 
-class PlaybackHandlers(Handlers):
-    """Prefetch and Play."""
-
-    @cached_property
-    def _wheel(self) -> PacingWheel:
-        return PacingWheel(self.cache.clock)
+class PrefetchHandlers(Handlers):
+    """Prefetch."""
 
     async def Prefetch(self, request: pb.PrefetchRequest, context: Context) -> AsyncIterator[pb.PrefetchResponse]:
         """Bring a sample's pages in and stream progress; see the contract."""
@@ -110,6 +108,31 @@ class PlaybackHandlers(Handlers):
             prefetch.cancel()
         yield pb.PrefetchResponse(result=translate.prefetch_result(prefetch))
 
+
+class PlayHandlers(Readers):
+    """Play, of sessions that somebody opens. Whoever makes it says how by :meth:`open_session` and :meth:`started`."""
+
+    @property
+    @abc.abstractmethod
+    def clock(self) -> Clock:
+        """The clock of the sessions."""
+
+    @abc.abstractmethod
+    async def open_session(self, start: playback_pb2.PlayStart) -> Any:
+        """Open a session as `start` asks, a :class:`StreamedSession`."""
+
+    @abc.abstractmethod
+    def started(self, session: Any) -> playback_pb2.PlayResponse:
+        """Return the answer that tells of a session that was opened."""
+
+    @abc.abstractmethod
+    async def session_stats(self, session: Any) -> playback_pb2.PlaybackStats:
+        """Return what has happened in a session so far."""
+
+    @cached_property
+    def _wheel(self) -> PacingWheel:
+        return PacingWheel(self.clock)
+
     async def Play(self, request: AsyncIterator[playback_pb2.PlayRequest], context: Context) -> None:
         """Play a sample; see the contract.
 
@@ -121,32 +144,31 @@ class PlaybackHandlers(Handlers):
             raise InvalidError(
                 "a session must begin with PlayStart", remedy="Send PlayStart first", reason="MISSING_START"
             )
-        session = self.cache.open_session(translate.play_options(first.start), start=False)
+        session: StreamedSession = await self.open_session(first.start)
         commands = _Commands(requests, self._wheel)
         try:
             # What is in RAM sounds before anything is done for what comes after it; for what is not, nothing waits.
             if (block := session.next_block()) is not None and not session.is_resident(block):
                 session.start()
-            await context.write(_started(session))
+            await context.write(self.started(session))
             await self._play(session, commands, context)
             summary = playback_pb2.PlaySummary(
-                stats=translate.playback_stats(session.playback.stats, session.played_pages),
-                next_frame=session.playback.next_frame,
+                stats=await self.session_stats(session), next_frame=session.playback.next_frame
             )
             await context.write(playback_pb2.PlayResponse(summary=summary))
         finally:
             session.close()
             await commands.close()
 
-    async def _play(self, session: Session, commands: _Commands, context: Context) -> None:
+    async def _play(self, session: StreamedSession, commands: _Commands, context: Context) -> None:
         """Send blocks, each at its time, and obey commands in between, until the end or a stop."""
-        clock = self.cache.clock
+        clock = self.clock
         client_ns = 0
         while True:
             while commands.arrived and (command := commands.take()) is not None:
                 if command.WhichOneof("command") == "stop":
                     return
-                if (answer := _obey(session, command)) is not None:
+                if (answer := await self._obey(session, command)) is not None:
                     await context.write(answer)
             block = session.next_block()
             if block is None:
@@ -171,12 +193,23 @@ class PlaybackHandlers(Handlers):
         for message in _messages(session, tail_frame, session.converter.flush()):
             await context.write(message)
 
-    async def _send_batch(self, session: Session, batch: ReadBatch, commands: _Commands, context: Context) -> int:
+    async def _obey(
+        self, session: StreamedSession, command: playback_pb2.PlayRequest
+    ) -> playback_pb2.PlayResponse | None:
+        if command.WhichOneof("command") != "position":
+            return _obey(session, command)
+        frame = session.playback.next_frame
+        report = playback_pb2.PlayPositionReport(frame=frame, stats=await self.session_stats(session))
+        return playback_pb2.PlayResponse(position=report)
+
+    async def _send_batch(
+        self, session: StreamedSession, batch: ReadBatch, commands: _Commands, context: Context
+    ) -> int:
         """Send the blocks of a batch, each at its time; return how long (ns) the client kept the last from being sent.
 
         What is left when a command comes, or a block is late, is read again: both change what is to come.
         """
-        now_ns = self.cache.clock.now_ns
+        now_ns = self.clock.now_ns
         read = batch.read
         ready_ns = read.reading.ready_ns
         messages = _batch_messages(session, batch)
@@ -205,18 +238,32 @@ class PlaybackHandlers(Handlers):
         return written_ns - ready_ns
 
 
-def _obey(session: Session, command: playback_pb2.PlayRequest) -> playback_pb2.PlayResponse | None:
+class PlaybackHandlers(PrefetchHandlers, PlayHandlers):
+    """Prefetch and Play of the sessions of this process's cache."""
+
+    @property
+    def clock(self) -> Clock:
+        """The cache's clock."""
+        return self.cache.clock
+
+    async def open_session(self, start: playback_pb2.PlayStart) -> Session:
+        """Open a session of the cache; its strategy is asked when its first block has been sent."""
+        return self.cache.open_session(translate.play_options(start), start=False)
+
+    def started(self, session: Any) -> playback_pb2.PlayResponse:
+        """Return the answer that tells of a session that was opened."""
+        return started(session)
+
+    async def session_stats(self, session: Any) -> playback_pb2.PlaybackStats:
+        """Return what has happened in a session so far."""
+        return playback_stats(session)
+
+
+def _obey(session: StreamedSession, command: playback_pb2.PlayRequest) -> playback_pb2.PlayResponse | None:
     match command.WhichOneof("command"):
         case "seek":
             session.seek(command.seek.frame)
             return playback_pb2.PlayResponse(seeked=playback_pb2.PlaySeeked(frame=command.seek.frame))
-        case "position":
-            return playback_pb2.PlayResponse(
-                position=playback_pb2.PlayPositionReport(
-                    frame=session.playback.next_frame,
-                    stats=translate.playback_stats(session.playback.stats, session.played_pages),
-                )
-            )
         case "gain":
             session.converter.gain = command.gain
         case "loop":
@@ -230,7 +277,8 @@ def _obey(session: Session, command: playback_pb2.PlayRequest) -> playback_pb2.P
     return None
 
 
-def _started(session: Session) -> playback_pb2.PlayResponse:
+def started(session: Session) -> playback_pb2.PlayResponse:
+    """Return the answer that tells of a session that was opened."""
     return playback_pb2.PlayResponse(
         started=playback_pb2.PlayStarted(
             session_id=session.session_id,
@@ -242,14 +290,19 @@ def _started(session: Session) -> playback_pb2.PlayResponse:
     )
 
 
-async def _report_underrun(session: Session, read: ReadBlock, context: Context) -> None:
+def playback_stats(session: Session) -> playback_pb2.PlaybackStats:
+    """Return what has happened in a session so far."""
+    return translate.playback_stats(session.playback.stats, session.played_pages)
+
+
+async def _report_underrun(session: StreamedSession, read: ReadBlock, context: Context) -> None:
     """Account for a block, and tell the client if it was late."""
     underrun = session.delivered(read)
     if underrun is not None:
         await context.write(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
 
 
-def _batch_messages(session: Session, batch: ReadBatch) -> list[bytes]:
+def _batch_messages(session: StreamedSession, batch: ReadBatch) -> list[bytes]:
     """Return a message for each block of a batch; more for a single block, if a resampler made it too large for one."""
     read, frames = batch
     if len(frames) == len(read.block.frames):
@@ -257,7 +310,7 @@ def _batch_messages(session: Session, batch: ReadBatch) -> list[bytes]:
     return block_messages(frames, session.playback.block_frames, session.converter.target.frame_bytes, read.pcm)
 
 
-def _messages(session: Session, offset_frames: int, pcm: bytes | bytearray | memoryview) -> list[bytes]:
+def _messages(session: StreamedSession, offset_frames: int, pcm: bytes | bytearray | memoryview) -> list[bytes]:
     """Return `pcm` in messages that are not too large: a resampler gives out in bursts what it held back."""
     source, target = session.converter.source, session.converter.target
     most_frames = MAX_BLOCK_BYTES // target.frame_bytes

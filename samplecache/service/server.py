@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import ssl
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -22,34 +19,25 @@ from grpc_reflection.v1alpha import reflection
 from samplecache import __version__
 from samplecache.cache import SampleCache
 from samplecache.clock import MonotonicClock
-from samplecache.errors import ConfigurationError
 from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.port import Kernel
 from samplecache.service.auth import TokenInterceptor, read_token
 from samplecache.service.config import KernelName, ServerConfig
+from samplecache.service.listening import ALONE, OPTIONS, is_local, listen
+from samplecache.service.logging import configure_log
 from samplecache.service.metrics import Metrics
 from samplecache.service.observing import ObservingHandlers
 from samplecache.service.playback import PlaybackHandlers
 from samplecache.service.samples import SampleHandlers
 from samplecache.service.status import StatusInterceptor
 from samplecache.service.uploads import UploadHandlers
+from samplecache.service.workers.crew import Crew
 from samplecache.v1 import samplecache_pb2, samplecache_pb2_grpc
 from samplecache.witness import Witness
 
 _log = structlog.get_logger(__name__)
 
 SERVICE: Final = samplecache_pb2.DESCRIPTOR.services_by_name["SampleCacheService"].full_name
-
-OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),  # a second server on the port shall fail, not share it
-    ("grpc.max_receive_message_length", 4 << 20),
-    ("grpc.max_metadata_size", 8 << 10),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_ping_strikes", 2),
-)
-"""Conventions of the field; PCM does not compress, so compression stays off."""
 
 
 class Servicer(  # type: ignore[misc]  # Play is a coroutine that writes, of which the generated types know nothing
@@ -88,6 +76,8 @@ class Server:
         Where it listens, with the ports that were picked.
     metrics_address : str
         Where Prometheus finds metrics; empty if it does not.
+    crew : Crew or None
+        Its workers, if it has more than one; they share the work of streaming.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -96,6 +86,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self.addresses: list[str] = []
         self.metrics_address = ""
+        self.crew: Crew | None = None
 
     async def start(self) -> None:
         """Open the cache and listen. On any error, nothing stays open.
@@ -123,17 +114,21 @@ class Server:
         self._stack.callback(servicer.close)
         self.metrics = Metrics(servicer.stats)
         self._stack.callback(self.metrics.close)
+        if config.workers > 1:
+            self.crew = Crew(config, self.cache, self.metrics.observe_call)
+            self._stack.callback(self.crew.close)
         interceptors: list[grpc.aio.ServerInterceptor] = [StatusInterceptor(self.metrics.observe_call)]
         if config.token_file is not None:
             interceptors.append(TokenInterceptor(read_token(config.token_file)))
-        self._server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+        self._server = grpc.aio.server(interceptors=interceptors, options=(*OPTIONS, ALONE))
         samplecache_pb2_grpc.add_SampleCacheServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        for address in config.listen:
-            self.addresses.append(self._listen(address))
+        self._listen()
         await self._server.start()
         self._stack.push_async_callback(self._server.stop, None)
+        if self.crew is not None:
+            await self.crew.start()
         if config.metrics_port is not None:
             self.metrics_address = f"http://127.0.0.1:{self.metrics.listen(config.metrics_port)}/metrics"
         for name in ("", SERVICE):
@@ -145,51 +140,21 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self._servicer.end_watches()
         self.cache.stop_evictions()
-        await self._server.stop(self._config.grace_s)
+        if self.crew is not None:  # first, for what they pass on is answered here
+            await self.crew.stop(self._config.grace_s)
+        await self._server.stop(self._config.grace_s if self.crew is None else 0)
         await self._stack.aclose()
 
-    def _listen(self, address: str) -> str:
-        if address.startswith("unix:"):
-            _refuse_living_socket(Path(address.removeprefix("unix:")))
-        try:
-            port = self._add_port(address)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"{address} cannot be listened on",
-                remedy="Choose a free port (0 picks one), or a Unix socket in a directory that you may write to",
-                address=address,
-            ) from error
-        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
-
-    def _add_port(self, address: str) -> int:
-        cert, key = self._config.tls_cert, self._config.tls_key
-        if cert is None and key is None:
-            return int(self._server.add_insecure_port(address))
-        if cert is None or key is None:
-            raise ConfigurationError("tls_cert and tls_key go together", remedy="Give both, or neither")
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)  # grpc would not say what is wrong
-            pair = (key.read_bytes(), cert.read_bytes())
-        except OSError as error:
-            raise ConfigurationError(
-                f"{cert} and {key} are no certificate and its key: {error.strerror or error}",
-                remedy="Give readable PEM files that belong together",
-            ) from error
-        return int(self._server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
-
-
-def _refuse_living_socket(path: Path) -> None:
-    """Raise if a server listens on the socket `path`: grpc binds over any socket, be it stale or alive."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return  # nobody answers; whatever else is wrong with the path, binding will tell
-    raise ConfigurationError(
-        f"unix:{path} cannot be listened on: another server does",
-        remedy="Stop that server, or choose another path",
-        path=path,
-    )
+    def _listen(self) -> None:
+        """Listen on every address, or have the workers do; Unix sockets cannot be shared, so they stay here."""
+        config = self._config
+        for address in config.listen:
+            if self.crew is not None and not is_local(address):
+                self.addresses.append(self.crew.reserve(address))
+            else:
+                self.addresses.append(listen(self._server, address, config.tls_cert, config.tls_key))
+        if self.crew is not None:
+            listen(self._server, self.crew.owner_address, None, None)
 
 
 async def _serve(config: ServerConfig, ready: Callable[[Server], Any]) -> None:
@@ -223,26 +188,16 @@ def serve(config: ServerConfig, ready: Callable[[Server], Any] | None = None) ->
     """
     import uvloop
 
-    _configure_log()
+    configure_log()
     uvloop.run(_serve(config, ready or announce))
-
-
-def _configure_log() -> None:
-    """Log to stderr, with plain tracebacks: prettier ones print every frame's variables, sample bytes among them."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper("iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def announce(server: Server) -> None:
     """Print where the server listens and on which kernel, one line each."""
     capabilities = server.cache.capabilities
     print(f"samplecache {__version__} on the {capabilities.kernel} kernel ({capabilities.release})")
+    if server.crew is not None:
+        print(f"{len(server.crew.pids)} workers")
     for address in server.addresses:
         print(f"listening on {address}")
     if server.metrics_address:

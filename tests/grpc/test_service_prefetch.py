@@ -116,7 +116,7 @@ async def test_a_deadline_that_passes_is_no_error(
 
 
 async def test_the_nearest_deadline_is_served_first(serve: Serve) -> None:
-    served = await serve(device=HDD, workers=1)
+    served = await serve(device=HDD, prefetch_threads=1)
     await served.put_cold("far", LONG)
     await served.put_cold("near", DATA)
     done: list[str] = []
@@ -138,7 +138,7 @@ async def _rest(call: Any) -> None:
 
 
 async def test_cancelling_stops_the_work(serve: Serve) -> None:
-    served = await serve(device=HDD, workers=1)
+    served = await serve(device=HDD, prefetch_threads=1)
     await served.put_cold("a", LONG)
     heard: list[PrefetchDone] = []
     served.cache.events.listen(lambda event: heard.append(event) if isinstance(event, PrefetchDone) else None)
@@ -159,7 +159,7 @@ async def test_cancelling_stops_the_work(serve: Serve) -> None:
 
 
 async def test_the_number_of_prefetches_is_bounded(serve: Serve) -> None:
-    served = await serve(device=HDD, workers=1, max_prefetches=1)
+    served = await serve(device=HDD, prefetch_threads=1, max_prefetches=1)
     await served.put_cold("a", LONG)
     call = prefetch(served, strategy="touch")
     await call.read()

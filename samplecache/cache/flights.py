@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from samplecache.cache.figures import PageInMeter
+from samplecache.cache.gate import STALE_NS, Gate
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError
 from samplecache.kernel.port import Kernel, Region, Span
@@ -64,6 +65,23 @@ class Flights:
         self._lock = threading.Lock()
         self._flights: deque[_Flight] = deque()
         self._looking = False
+        self._gate = Gate()
+
+    @property
+    def part_pages(self) -> int:
+        """How many pages are to be sent for in one piece, at the most."""
+        return max(1, self._gate.part_bytes // self._kernel.page_bytes)
+
+    def may_depart(self, otherwise: Callable[[], object], deadline_ns: int, urgency: int) -> bool:
+        """Return whether more may be sent for now; if not, call `otherwise` when it may and nobody is before it."""
+        with self._lock:
+            if self._gate.admits(self._in_flight_bytes(self._clock.now_ns())):
+                return True
+            self._gate.wait(otherwise, deadline_ns, urgency)
+            return False
+
+    def _in_flight_bytes(self, now_ns: int) -> int:
+        return sum(flight.length_bytes for flight in self._flights if now_ns - flight.began_ns < STALE_NS)
 
     def depart(self, region: Region, last: int, length_bytes: int) -> None:
         """Note that `length_bytes` of `region` have been asked for, of which page `last` should come in last."""
@@ -79,6 +97,7 @@ class Flights:
         with self._lock:
             waiting = list(self._flights)
         ended: dict[int, _Flight] = {}
+        arrivals_ns: list[int] = []
         left, newest_ns = 0, 0
         for flight in waiting:
             if left == OLDEST:
@@ -93,7 +112,9 @@ class Flights:
             if arrived:
                 newest_ns = flight.began_ns
                 # Some time since the last look: half-way is never wrong by more than half.
-                self._meter.end(flight.length_bytes, (flight.looked_ns + now_ns) // 2)
+                arrived_ns = (flight.looked_ns + now_ns) // 2
+                self._meter.end(flight.length_bytes, arrived_ns)
+                arrivals_ns.append(arrived_ns - flight.began_ns)
                 ended[id(flight)] = flight
             else:
                 left += 1
@@ -106,8 +127,14 @@ class Flights:
                 ended[id(flight)] = flight
         with self._lock:
             self._flights = deque(flight for flight in self._flights if id(flight) not in ended)
-            self._looking = bool(self._flights)
+            for after_ns in arrivals_ns:
+                self._gate.arrived(after_ns)
+            going = self._gate.let_out(self._in_flight_bytes(now_ns))
+            # Those let out may find nothing to send for; then only another look helps who is waiting still.
+            again = self._looking = bool(self._flights) or len(self._gate) > 0
             oldest_ns = self._flights[0].began_ns if self._flights else now_ns
-        if self._looking:
+        for go in going:
+            go()
+        if again:
             pause_ns = min(max(LOOK_NS, (now_ns - oldest_ns) // LOOK_SHARE), LOOK_MOST_NS)
             self._call_at(self._look, now_ns + pause_ns)

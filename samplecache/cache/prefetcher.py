@@ -213,7 +213,12 @@ class Prefetch:
 
     def _do_chunk(self, action: Action) -> Iterator[None]:
         """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
-        head, account = next(action.span.chunks(CHUNK_PAGES), action.span), self.order.account
+        account, chunk_pages = self.order.account, CHUNK_PAGES
+        if brings_in(action) and not waits_for_pages(action):
+            if not self._prefetcher.may_send_for(self.order, action, lambda: self._submit_action(action)):
+                return
+            chunk_pages = min(chunk_pages, self._prefetcher.flights.part_pages)
+        head = next(action.span.chunks(chunk_pages), action.span)
         asked = 0
         if brings_in(action):
             wait_ns = self._prefetcher.wait_ns(self.order, replace(action, span=head))
@@ -361,7 +366,7 @@ class Prefetcher:
         self._work = work
         self._capabilities = capabilities
         self._executor = ActionExecutor(kernel, ledger)
-        self._flights = Flights(kernel, clock, work.call_at, meter)
+        self.flights = Flights(kernel, clock, work.call_at, meter)
 
     def prefetch(self, order: Order, on_end: Callable[[Prefetch], None]) -> Prefetch:
         """Return a prefetch of `order`, to be started.
@@ -415,6 +420,13 @@ class Prefetcher:
         lead_ns = None if action.deadline_ns is None else action.deadline_ns - self.clock.now_ns()
         return wait_ns(self.pressure.level, lead_ns, order.account.times_taken_back(action.span))
 
+    def may_send_for(self, order: Order, action: Action, otherwise: Callable[[], object]) -> bool:
+        """Return whether pages may be sent for that arrive later; if not, have `otherwise` called when they may."""
+        if self._capabilities.swap_synchronous:
+            return True
+        now_ns = self.clock.now_ns()
+        return self.flights.may_depart(otherwise, action.deadline_ns or now_ns, order.urgency)
+
     def admit(self, order: Order, seen: Residency, action: Action) -> tuple[Span, int]:
         """Charge the budget for an action that brings pages in, which were where `seen` says.
 
@@ -447,7 +459,7 @@ class Prefetcher:
             return lambda: None
         length_bytes = pages * self.kernel.page_bytes
         if not waits_for_pages(action):
-            return lambda: self._flights.depart(order.sample.content.region, action.span.stop - 1, length_bytes)
+            return lambda: self.flights.depart(order.sample.content.region, action.span.stop - 1, length_bytes)
         began_ns, before = self.clock.now_ns(), self.kernel.thread_faults()
         self.meter.begin(began_ns)
 

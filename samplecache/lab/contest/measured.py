@@ -35,6 +35,8 @@ from samplecache.lab.swap_device import SwapDevice
 from samplecache.lab.workload import Cue, Seek
 
 LEAST_SWAP_BYTES: Final = 192 << 20
+LOUDEST: Final = 1_000
+"""Of synthesised noise: what 32 sounds come to at once is still not clipped, which would be heard as something else."""
 _STALLED: Final = "the machine itself stalled"
 
 
@@ -228,7 +230,9 @@ def _write(sound: Sound, folder: Path) -> EarSound:
     name = sample.sample_id
     if sound.path is None:
         frames = round(sample.frames * CARD_FORMAT.rate_hz / sample.format.rate_hz)
-        audio = np.random.default_rng(sound.seed).integers(-16_000, 16_000, (frames, CARD_FORMAT.channels), np.int16)
+        audio = np.random.default_rng(sound.seed).integers(
+            -LOUDEST, LOUDEST + 1, (frames, CARD_FORMAT.channels), np.int16
+        )
     else:
         audio = _decoded(sound)
     path = folder / f"{name}.wav"

@@ -394,4 +394,7 @@ def _rates(read: Axes, faults: Axes, seen: Timeline) -> None:
             0.995, 0.9, f"up to {top:,.0f}{unit}" if top else "none", transform=axes.transAxes, ha="right", va="top",
             fontsize=FONT_PT - 1, color=QUIET,
         )  # fmt: skip
+    for _, start_ns, stop_ns in seen.prefetches:
+        y = read.get_ylim()[1] * 0.04
+        read.plot([start_ns / NS_PER_S, stop_ns / NS_PER_S], [y, y], color=IN_RAM, linewidth=2.2, alpha=0.7)
     faults.set_xlabel("seconds")

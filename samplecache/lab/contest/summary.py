@@ -73,6 +73,7 @@ COLUMNS: Final = (
     Column(
         "swap_ins_a_page", "swap-ins a page", lambda f: f.swap_ins_a_page, "pages read from swap, for each that sounds"
     ),
+    Column("stored_mib", "stored, MiB", lambda f: f.stored_bytes / 2**20, "what the samples take in memory and swap"),
     Column(
         "rss_mib", "RAM, MiB", lambda f: None if f.rss_bytes is None else f.rss_bytes / 2**20, "resident at its largest"
     ),

@@ -1,0 +1,83 @@
+"""A comparison on the running kernel: what was finished is kept, and swap and control groups are as they were."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samplecache.kernel import procfs
+from samplecache.lab.contest.log import RunLog
+from samplecache.lab.contest.records import Status
+from samplecache.lab.rig import Rig
+from samplecache.lab.rig_undo import SUFFIX
+
+pytest.importorskip("matplotlib", reason="needs matplotlib")
+pytest.importorskip("jinja2", reason="needs jinja2")
+
+DEADLINE_S = 60
+
+SCENARIO = """
+title = "short"
+strategies = ["touch"]
+contenders = ["disk"]
+repetitions = 3
+
+[[sample]]
+name = "pad"
+seconds = 0.5
+
+[[trigger]]
+samples = "pad"
+at_s = [0.0]
+"""
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain"
+        time.sleep(0.01)
+
+
+def standing(rig: Rig) -> tuple[object, ...]:
+    """What a run changes: swap areas, control groups, journals and what lies beside them."""
+    groups = [path.name for group in rig.groups for path in group.parent.glob("samplecache-*")]
+    left = sorted(path.name for path in rig.options.directory.iterdir() if path.name.endswith(SUFFIX) or path.is_dir())
+    return sorted(str(area.path) for area in procfs.swap_areas()), sorted(groups), left
+
+
+def test_what_was_finished_is_kept_and_all_is_put_back(session_rig: Rig, no_rig: None, tmp_path: Path) -> None:
+    before = standing(session_rig)
+    file, out = tmp_path / "short.toml", tmp_path / "out"
+    file.write_text(SCENARIO)
+    argv = [sys.executable, "-m", "samplecache", "lab", "compare", str(file), "--kernel", "linux", "--strategies", ""]
+    process = subprocess.Popen([*argv, "-o", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    runs = out / "runs.jsonl"
+    try:
+        wait_until(lambda: process.poll() is not None or (runs.exists() and runs.read_bytes().count(b"\n") >= 1))
+        # In the middle of the next run: its swap area is there.
+        wait_until(lambda: process.poll() is not None or standing(session_rig) != before)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130, said
+    assert "runs are kept, and the same command goes on from there" in said
+    wait_until(lambda: standing(session_rig) == before)
+    kept = RunLog.read(out).runs
+    assert kept
+    assert {run.contender for run in kept} == {"disk"}
+    assert kept[0].status in (Status.DONE, Status.NOISY), kept[0].why
+    figures = kept[0].figures
+    assert figures is not None
+    assert (figures.periods, len(figures.first_ns), figures.unheard) == (50, 1, 0)
+    assert json.loads((out / "results.json").read_text())["tables"][0]["how"] == "MEASURED"
+    assert (out / "report.html").exists()

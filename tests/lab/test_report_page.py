@@ -96,8 +96,8 @@ def test_it_renders_and_can_be_read(browser: Any, report: Path, width: int) -> N
             };
         })"""
     )
-    # overview, first periods and two timelines a machine, and lengths of glitches where there were some
-    assert len(pictures) == 2 * 4 + 1
+    # A machine: glitches, their lengths, first periods, and two timelines.
+    assert len(pictures) == 2 * 5
     for picture in pictures:
         assert picture["width"] > 300
         assert picture["height"] > 80

@@ -113,11 +113,13 @@ class Books:
         }
 
     def _take_in(self, session: Session, happened: list[list[Any]]) -> None:
+        brought_in = session.account.outstanding > 0
         for kind, *values in happened:
             if kind == IN_TIME:
                 for _ in range(values[0]):
                     if (block := session.next_block()) is not None:
-                        session.was_read(block, in_core=True)
+                        if brought_in:
+                            session.was_read(block, in_core=True)
                         session.delivered_in_time(block.frames)
             elif kind == READ:
                 if (block := session.next_block()) is not None:

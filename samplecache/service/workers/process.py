@@ -35,8 +35,8 @@ from samplecache.service.workers.session import RemoteSession
 from samplecache.v1 import playback_pb2, samplecache_pb2
 from samplecache.witness import Witness
 
-TELL_S: Final = 0.02
-"""How often the owner is told what was played: once a usual block. No strategy sees an older playhead."""
+TELL_S: Final = 0.05
+"""How often the owner is told what was played; no strategy sees an older playhead. Each time costs what a block does."""
 
 _SERVICE: Final = samplecache_pb2.DESCRIPTOR.services_by_name["SampleCacheService"].full_name
 

@@ -17,18 +17,18 @@ UNMEASURED_NS: Final = 2 * S
 BATCH_BYTES: Final = 256 << 10
 """What is asked for at a time at the most: it comes in as two or more requests of the block layer."""
 
-RECHECK_NS: Final = 250 * MS
-"""Time between two looks, at the least: four a second cost a hundred sessions a few per cent of a core."""
+RECHECK_NS: Final = 500 * MS
+"""Time between two looks, at the least: two a second cost a hundred sessions a few per cent of a core."""
 
 SAFETY: Final = 4
 """How often a page may miss its turn and still come in time. A look finds out at a quarter of the window."""
 
-GROW_STEP_NS: Final = 250 * MS
+GROW_STEP_NS: Final = RECHECK_NS
 SHRINK_STEP_NS: Final = GROW_STEP_NS // 2
 VERIFY_NS: Final = 20 * S
 """As the watermark in PulseAudio's alsa-sink: it grows by what it is or by a step, whichever is less, and after a quiet
 time (``TSCHED_WATERMARK_VERIFY_AFTER_USEC``, 20 s) it shrinks by half a step (``INC_STEP`` 10 ms, ``DEC_STEP`` 5 ms).
-The steps are larger in the ratio in which a look here is rarer than there (250 ms against 10 ms)."""
+The steps are as much larger as a look here is rarer than there."""
 
 
 class WindowLength:

@@ -30,6 +30,9 @@ TAKEN_MOST: Final = 3
 SLACK_NS: Final = 100 * MS
 """How much later than asked for a look may come: a worker may be waiting for the device just then."""
 
+LET_GO_PAGES: Final = 32
+"""What was played is let go of in so many pages at a time, so that not every look costs a call for it."""
+
 SEEKS: Final = 4
 """Places whose heads stay warm because playing has jumped there before."""
 
@@ -158,6 +161,8 @@ class SlidingWindow(PrefetchStrategy):
     def _played(self, view: View) -> Iterator[Action]:
         """Let go of what was played since the last look, unless it is going to be needed."""
         start, stop = self._behind, view.wanted.start
+        if 0 <= stop - start < LET_GO_PAGES:
+            return
         self._behind = stop
         if stop < start:  # a loop has begun again: the rest of the last round is behind too
             yield from self._let_go(view, Span(start, max(start, view.path[-1].span.stop)))

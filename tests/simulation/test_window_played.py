@@ -107,12 +107,15 @@ def test_slow_swap_keeps_up_if_it_hears_two_seconds_ahead(number: int) -> None:
 
 
 def test_many_sessions_never_exceed_their_budget() -> None:
-    outcome, virtual = play(streams(30, 3, "window", None), memory_bytes=256 << 20, prefetch_budget_bytes=4 << 20)
+    workload = streams(30, 3, "window", None)
+    outcome, virtual = play(workload, memory_bytes=256 << 20, prefetch_budget_bytes=4 << 20)
     budget = virtual.cache.prefetch_budget
     assert outcome.late_blocks == 0
     assert 3 << 20 < budget.peak_bytes <= 4 << 20
     assert budget.used_bytes == 0
     prefetched = outcome.totals["window"].prefetched
     assert (prefetched.outstanding, prefetched.late) == (0, 0)
-    # Shares shrink as sessions come, and what the first ones have too much makes room.
-    assert 0 < prefetched.wasted <= prefetched.asked // 5
+    # Shares shrink as sessions come, and what the first ones have too much makes room. It counts as wasted, although
+    # here, where memory is ample, nothing has to come in twice.
+    assert prefetched.wasted > 0
+    assert swap_ins_a_page(outcome, workload) == pytest.approx(1)

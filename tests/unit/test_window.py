@@ -188,9 +188,16 @@ class TestBehind:
     def test_what_was_played_goes_first(self) -> None:
         strategy = SlidingWindow()
         strategy.prepare(view(where(0, ("m", 300))))
-        for start, stop in ((0, 50), (50, 70)):
+        for start, stop in ((0, 50), (50, 90)):
             at = view(where(stop, ("m", 300)), start=stop, now_ns=S)
             assert Advise(Span(start, stop), S, Advice.COLD) in list(strategy.advance(at))
+
+    def test_a_few_pages_wait_for_more(self) -> None:
+        strategy = SlidingWindow()
+        strategy.prepare(view(where(0, ("m", 300))))
+        for page, let_go in ((31, None), (32, Span(0, 32)), (60, None)):
+            actions = list(strategy.advance(view(where(page, ("m", 300)), start=page)))
+            assert [each.span for each in actions if isinstance(each, Advise)] == ([] if let_go is None else [let_go])
 
     def test_when_everyone_waits_for_memory_it_is_written_out(self) -> None:
         strategy = SlidingWindow()
@@ -232,8 +239,8 @@ class TestLength:
         assert base_length_ns(view(where(0, ("m", 1)))) == UNMEASURED_NS
 
     def test_follows_latency_and_bandwidth_where_they_are_worst(self) -> None:
-        # 4 x (10 ms + 256 KiB at 2 MB/s + 250 ms)
-        assert base_length_ns(self.figures(10, 2_000_000)) == 4 * (10 * MS + 131_072_000 + 250 * MS)
+        # 4 x (10 ms + 256 KiB at 2 MB/s + 500 ms)
+        assert base_length_ns(self.figures(10, 2_000_000)) == 4 * (10 * MS + 131_072_000 + 500 * MS)
 
     def test_has_bounds(self) -> None:
         assert base_length_ns(self.figures(0, 10**12)) >= LEAST_NS

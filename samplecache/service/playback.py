@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any, Final
 
+from samplecache.cache.playback import Block
 from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBatch, ReadBlock
 from samplecache.cache.session import Session
 from samplecache.clock import NS_PER_S, Clock
-from samplecache.errors import InvalidError
+from samplecache.errors import InvalidError, LimitError
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers, Readers
 from samplecache.service.pacing import PacingWheel
@@ -22,6 +23,15 @@ from samplecache.v1 import samplecache_pb2 as pb
 
 _PROGRESS_S: Final = 0.1
 _DEFAULT_HOLD_NS: Final = 10 * NS_PER_S
+START_TIMEOUT_S: Final = 10
+"""How long a stream may be open before its PlayStart."""
+
+MOST_OPENING: Final = 256
+"""How many such streams there may be at a time."""
+
+SLACK_PER_LEAD: Final = 16
+"""A block may leave so small a part of its lead later than it could, if others leave then."""
+
 _COMMAND_QUEUE: Final = 64
 """Commands taken off the wire before they are obeyed; a client that sends faster waits, by HTTP/2 flow control."""
 
@@ -67,10 +77,11 @@ class _Commands:
             return None
         return self._waiting.get_nowait()
 
-    async def sleep_until(self, time_ns: int) -> None:
-        """Sleep until `time_ns` of the cache's clock or until a command arrives."""
+    async def sleep_until(self, block: Block) -> None:
+        """Sleep until `block` may leave, or a little longer if its lead allows, or until a command arrives."""
         if not self.arrived:
-            self._sleeper = self._wheel.sleeper(time_ns)
+            _, send_ns, due_ns = block
+            self._sleeper = self._wheel.sleeper(send_ns, 0 if due_ns is None else (due_ns - send_ns) // SLACK_PER_LEAD)
             await self._sleeper
 
     async def close(self) -> None:
@@ -129,6 +140,9 @@ class PlayHandlers(Readers):
     async def session_stats(self, session: Any) -> playback_pb2.PlaybackStats:
         """Return what has happened in a session so far."""
 
+    _opening = 0
+    """Streams that have not begun yet."""
+
     @cached_property
     def _wheel(self) -> PacingWheel:
         return PacingWheel(self.clock)
@@ -139,12 +153,7 @@ class PlayHandlers(Readers):
         It writes to the stream itself, unlike the others: a generator would cost every block several more awaits.
         """
         requests = aiter(request)
-        first = await anext(requests, None)
-        if first is None or first.WhichOneof("command") != "start":
-            raise InvalidError(
-                "a session must begin with PlayStart", remedy="Send PlayStart first", reason="MISSING_START"
-            )
-        session: StreamedSession = await self.open_session(first.start)
+        session: StreamedSession = await self.open_session(await self._start(requests))
         commands = _Commands(requests, self._wheel)
         try:
             # What is in RAM sounds before anything is done for what comes after it; for what is not, nothing waits.
@@ -160,6 +169,31 @@ class PlayHandlers(Readers):
             session.close()
             await commands.close()
 
+    async def _start(self, requests: AsyncIterator[playback_pb2.PlayRequest]) -> playback_pb2.PlayStart:
+        """Return what opens the session. Streams without one count for no session, and so have a limit of their own."""
+        if self._opening >= MOST_OPENING:
+            raise LimitError(
+                f"{MOST_OPENING} streams are waiting for their PlayStart already, which is the limit",
+                remedy="Send PlayStart as soon as a stream is open",
+                reason="TOO_MANY_OPENING",
+                limit=MOST_OPENING,
+            )
+        self._opening += 1
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                first = await anext(requests, None)
+        except TimeoutError:
+            first = None
+        finally:
+            self._opening -= 1
+        if first is None or first.WhichOneof("command") != "start":
+            raise InvalidError(
+                "a session must begin with PlayStart",
+                remedy=f"Send PlayStart first, within {START_TIMEOUT_S} s",
+                reason="MISSING_START",
+            )
+        return first.start
+
     async def _play(self, session: StreamedSession, commands: _Commands, context: Context) -> None:
         """Send blocks, each at its time, and obey commands in between, until the end or a stop."""
         clock = self.clock
@@ -174,7 +208,7 @@ class PlayHandlers(Readers):
             if block is None:
                 break
             if block.send_ns > clock.now_ns():
-                await commands.sleep_until(block.send_ns)
+                await commands.sleep_until(block)
                 if commands.arrived:
                     continue
             # A resident block is copied at once, any other on a reader thread: a page fault must not stop the loop.
@@ -226,7 +260,7 @@ class PlayHandlers(Readers):
             frames, send_ns, due_ns = block
             if due_ns is not None:
                 if send_ns > written_ns:
-                    await commands.sleep_until(send_ns)
+                    await commands.sleep_until(block)
                 last_ns, ready_ns = ready_ns, now_ns()
                 if ready_ns > due_ns:
                     return written_ns - last_ns

@@ -201,7 +201,8 @@ class PlayStart(_message.Message):
     @_builtins.property
     def lead(self) -> _duration_pb2.Duration:
         """How long after the start the client will sound the first frame: its jitter buffer. 0 to 30 s; default 100 ms. Block n
-        leaves n blocks after the start and is late if it is not ready n blocks plus lead after the start.
+        leaves n blocks after the start, or up to a sixteenth of lead (4 ms at most) later together with others', and is late
+        if it is not ready n blocks plus lead after the start.
         """
 
     def __init__(

@@ -194,8 +194,9 @@ class SampleCacheServiceServicer:
         """Plays a sample. The first command must be PlayStart; the first answer is PlayStarted, the last PlaySummary. When the
         client half-closes, the session plays on to its end.
 
-        NOT_FOUND, INVALID_ARGUMENT, OUT_OF_RANGE: see the commands. RESOURCE_EXHAUSTED: too many sessions. UNAVAILABLE: the
-        server is stopping; resume elsewhere with start_frame. A late block is no error but an Underrun.
+        NOT_FOUND, INVALID_ARGUMENT, OUT_OF_RANGE: see the commands; no PlayStart within 10 s. RESOURCE_EXHAUSTED: too many
+        sessions, or too many streams without a PlayStart. UNAVAILABLE: the server is stopping; resume elsewhere with
+        start_frame. A late block is no error but an Underrun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

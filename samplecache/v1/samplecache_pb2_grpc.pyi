@@ -77,8 +77,9 @@ class SampleCacheServiceStub:
     """Plays a sample. The first command must be PlayStart; the first answer is PlayStarted, the last PlaySummary. When the
     client half-closes, the session plays on to its end.
 
-    NOT_FOUND, INVALID_ARGUMENT, OUT_OF_RANGE: see the commands. RESOURCE_EXHAUSTED: too many sessions. UNAVAILABLE: the
-    server is stopping; resume elsewhere with start_frame. A late block is no error but an Underrun.
+    NOT_FOUND, INVALID_ARGUMENT, OUT_OF_RANGE: see the commands; no PlayStart within 10 s. RESOURCE_EXHAUSTED: too many
+    sessions, or too many streams without a PlayStart. UNAVAILABLE: the server is stopping; resume elsewhere with
+    start_frame. A late block is no error but an Underrun.
     """
     GetResidency: _grpc.UnaryUnaryMultiCallable[_samplecache_pb2.GetResidencyRequest, _samplecache_pb2.GetResidencyResponse]
     """Tells where a sample's pages are. Changes nothing. NOT_FOUND; OUT_OF_RANGE: a span past the end."""
@@ -137,8 +138,9 @@ class SampleCacheServiceAsyncStub(SampleCacheServiceStub):
     """Plays a sample. The first command must be PlayStart; the first answer is PlayStarted, the last PlaySummary. When the
     client half-closes, the session plays on to its end.
 
-    NOT_FOUND, INVALID_ARGUMENT, OUT_OF_RANGE: see the commands. RESOURCE_EXHAUSTED: too many sessions. UNAVAILABLE: the
-    server is stopping; resume elsewhere with start_frame. A late block is no error but an Underrun.
+    NOT_FOUND, INVALID_ARGUMENT, OUT_OF_RANGE: see the commands; no PlayStart within 10 s. RESOURCE_EXHAUSTED: too many
+    sessions, or too many streams without a PlayStart. UNAVAILABLE: the server is stopping; resume elsewhere with
+    start_frame. A late block is no error but an Underrun.
     """
     GetResidency: _aio.UnaryUnaryMultiCallable[_samplecache_pb2.GetResidencyRequest, _samplecache_pb2.GetResidencyResponse]  # type: ignore[assignment]
     """Tells where a sample's pages are. Changes nothing. NOT_FOUND; OUT_OF_RANGE: a span past the end."""
@@ -248,8 +250,9 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         """Plays a sample. The first command must be PlayStart; the first answer is PlayStarted, the last PlaySummary. When the
         client half-closes, the session plays on to its end.
 
-        NOT_FOUND, INVALID_ARGUMENT, OUT_OF_RANGE: see the commands. RESOURCE_EXHAUSTED: too many sessions. UNAVAILABLE: the
-        server is stopping; resume elsewhere with start_frame. A late block is no error but an Underrun.
+        NOT_FOUND, INVALID_ARGUMENT, OUT_OF_RANGE: see the commands; no PlayStart within 10 s. RESOURCE_EXHAUSTED: too many
+        sessions, or too many streams without a PlayStart. UNAVAILABLE: the server is stopping; resume elsewhere with
+        start_frame. A late block is no error but an Underrun.
         """
 
     @_abc_1.abstractmethod

@@ -97,3 +97,25 @@ def test_a_time_that_has_passed_comes_at_once() -> None:
 
     loop.run_until_complete(turn())
     loop.close()
+
+
+def test_those_who_can_wait_meet() -> None:
+    loop, clock = TurnedLoop(), VirtualClock()
+    wheel = PacingWheel(clock)
+
+    async def turn() -> None:
+        patient = [wheel.sleeper(ms * NS_PER_MS, 4 * NS_PER_MS) for ms in (5, 6, 7, 8)]
+        impatient, in_between = wheel.sleeper(5 * NS_PER_MS), wheel.sleeper(6 * NS_PER_MS, 2 * NS_PER_MS - 1)
+        seen = []
+        while loop.timers:
+            clock.sleep_until(clock.now_ns() + round(loop.delays_s[-1] * 1000) * NS_PER_MS)
+            loop.fire()
+            seen.append((clock.now_ns() // NS_PER_MS, [s.done() for s in (*patient, impatient, in_between)]))
+        assert seen == [
+            (5, [False] * 4 + [True, False]),
+            (6, [False] * 4 + [True, True]),
+            (8, [True] * 6),
+        ]
+
+    loop.run_until_complete(turn())
+    loop.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import platform
+import statistics
 from typing import Annotated, Final
 
 import typer
@@ -13,14 +15,19 @@ import typer
 from benchmarks.measuring import Figure
 from samplecache.cli.render import print_table, stderr
 from samplecache.cli.values import JsonFlag
+from samplecache.clock import NS_PER_MS
 
-BENCHMARKS: Final = ("paging", "playback", "store", "simulation")
-"""Modules of this package with a function ``measure() -> list[Figure]``, in the order in which they run."""
+BENCHMARKS: Final = ("paging", "playback", "store", "simulation", "streaming", "isolation")
+"""Modules of this package with a function ``measure() -> list[Figure]``, in the order in which they run.
+
+Some take ``quick=True``: they then only show that they run.
+"""
 
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help=f"Of {', '.join(BENCHMARKS)}.")] = None,
     as_json: JsonFlag = False,
+    quick: Annotated[bool, typer.Option(help="Only see whether they run; the figures mean nothing.")] = False,
 ) -> None:
     """Measure what is named, or everything, on this machine."""
     for name in names or ():
@@ -29,7 +36,8 @@ def main(
     results: dict[str, list[Figure]] = {}
     for name in names or BENCHMARKS:
         stderr().print(f"measuring {name} ...")
-        results[name] = importlib.import_module(f"benchmarks.{name}").measure()
+        measure = importlib.import_module(f"benchmarks.{name}").measure
+        results[name] = measure(quick=True) if quick and "quick" in inspect.signature(measure).parameters else measure()
     if as_json:
         figures = {name: [figure.document() for figure in measured] for name, measured in results.items()}
         typer.echo(json.dumps({"how": "measured", "machine": _machine(), "benchmarks": figures}, indent=2))
@@ -37,14 +45,23 @@ def main(
     typer.echo(f"MEASURED on {', '.join(_machine().values())}")
     for name, measured in results.items():
         typer.echo(f"\n{name}")
-        columns = ("what", "median", "unit", "spread", "repetitions")
+        columns = ("what", "median", "unit", "spread", "repetitions", "witness", "steal")
         print_table(columns, [_row(figure) for figure in measured], empty="nothing", numbers=columns[1::2])
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
     repetitions = len(figure.values)
-    median = f"{figure.median:,.0f}" if figure.median >= 100 else f"{figure.median:.1f}"
-    return figure.name, median, figure.unit, f"{figure.spread:.0%}" if repetitions > 1 else "-", str(repetitions)
+    median = f"{figure.median:,.0f}" if abs(figure.median) >= 100 else f"{figure.median:.3g}"
+    watched = figure.machine
+    return (
+        figure.name,
+        median,
+        figure.unit,
+        f"{figure.spread:.0%}" if repetitions > 1 else "-",
+        str(repetitions),
+        f"{statistics.median(each.late_p999_ns for each in watched) / NS_PER_MS:.1f} ms" if watched else "-",
+        f"{sum(each.steal_ns for each in watched) / NS_PER_MS:.0f} ms" if watched else "-",
+    )
 
 
 def _machine() -> dict[str, str]:

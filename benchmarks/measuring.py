@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from samplecache.clock import NS_PER_S
+from samplecache.witness import Witness
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the machine itself did while something was measured: threads that only sleep tell.
+
+    Attributes
+    ----------
+    late_p999_ns, late_worst_ns : int
+        By how much they woke late, nanoseconds. On a CPU that is measured they wait for what is measured, too.
+    steal_ns : int
+        Time that the hypervisor kept from all CPUs together; 0 where it is not told.
+    """
+
+    late_p999_ns: int
+    late_worst_ns: int
+    steal_ns: int
+
+
+@contextmanager
+def watched(seen: list[Machine]) -> Iterator[None]:
+    """Watch the machine for the length of the block, and add to `seen` what it did."""
+    with Witness() as witness:
+        yield
+    report = witness.report()
+    seen.append(Machine(report.p999_ns, report.worst_ns, report.steal_ns or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +53,14 @@ class Figure:
         In what.
     values : tuple of float
         One for each repetition.
+    machine : tuple of Machine
+        What the machine did meanwhile, if that was watched.
     """
 
     name: str
     unit: str
     values: tuple[float, ...]
+    machine: tuple[Machine, ...] = ()
 
     @property
     def median(self) -> float:
@@ -39,7 +70,7 @@ class Figure:
     @property
     def spread(self) -> float:
         """How far the values are apart: greatest less least, as a part of the median."""
-        return (max(self.values) - min(self.values)) / self.median
+        return (max(self.values) - min(self.values)) / self.median if self.median else 0.0
 
     def document(self) -> dict[str, Any]:
         """Return all that is known of it, for JSON."""
@@ -49,6 +80,7 @@ class Figure:
             "median": self.median,
             "spread": self.spread,
             "values": list(self.values),
+            "machine": [asdict(each) for each in self.machine],
         }
 
 

@@ -1,0 +1,120 @@
+"""Whether streams whose pages are not there delay those whose pages are: real swap, 400 reads a second. Needs root."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.measuring import Figure, Machine, watched
+from benchmarks.streams import servers
+from benchmarks.streams.load import Generator, generator, lateness_ns, quantile, run_client
+from benchmarks.streams.servers import ServerUnderTest, play_request
+from benchmarks.streams.threads import stacks_of, states_of
+from samplecache.cli.render import stderr
+from samplecache.client import Client
+from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache.errors import NotPermittedError
+from samplecache.lab.rig import Limits, Rig, RigOptions
+from samplecache.service.server import SERVICE
+
+STREAMS: Final = 32
+READ_IOPS: Final = 400
+READERS: Final = 8
+"""Fewer than there are cold streams, so that their bound shows."""
+BLOCK_NS: Final = 20 * NS_PER_MS
+SECONDS: Final = 5.0
+REPETITIONS: Final = 4
+
+
+def measure(*, quick: bool = False) -> list[Figure]:
+    """Play 32 streams, all warm and half cold, in turn: a minute and a half. Sets up swap, and takes it down again."""
+    repetitions, seconds = (1, 1.0) if quick else (REPETITIONS, SECONDS)
+    client = generator()
+    cpus = sorted(os.sched_getaffinity(0))
+    server_cpus, client_cpus = {cpus[0]}, set(cpus[1:]) or {cpus[0]}
+    flags = ("--default-strategy", "none", "--set", f"readers={READERS}")
+    try:
+        with (
+            Rig(RigOptions(swap_bytes=1 << 30, page_cluster=0)) as rig,
+            servers.samplecache(server_cpus, *flags, samples=STREAMS, within=rig.command) as server,
+        ):
+            rig.limit(Limits(read_iops=READ_IOPS))
+            return _measure(server, client, client_cpus, repetitions, seconds)
+    except NotPermittedError as error:
+        stderr().print(f"isolation is left out: {error}")
+        return []
+
+
+def _measure(
+    server: ServerUnderTest, client: Generator, cpus: set[int], repetitions: int, seconds: float
+) -> list[Figure]:
+    late: dict[str, list[float]] = {"all warm": [], "half cold": []}
+    machine: dict[str, list[Machine]] = {"all warm": [], "half cold": []}
+    faulting, loop_faulting, most_faulting = [], [], []
+    for _ in range(repetitions):
+        for how in late:
+            if how == "half cold":
+                _evict(server)
+            with watched(machine[how]), states_of(server.pid) as states:
+                late[how].append(quantile(_warm_lateness(server, client, cpus, seconds), 0.999) / NS_PER_MS)
+            if how == "half cold":
+                faulting.append(100 * states.faulting / states.looks)
+                loop_faulting.append(float(states.first_faulting))
+                most_faulting.append(float(states.most_faulting))
+    _evict(server)
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        dumping = pool.submit(stacks_of, server.pid, over)
+        _warm_lateness(server, client, cpus, seconds)
+        over.set()
+        stacks = dumping.result()
+    if stacks.dumps:
+        stderr().print(f"a dump while a reader was in a page fault:\n{stacks.example or 'none was'}")
+    else:
+        stderr().print("no stacks: py-spy is not there (pip install py-spy)")
+    more = [cold - warm for cold, warm in zip(late["half cold"], late["all warm"], strict=True)]
+    cold = tuple(machine["half cold"])
+    return [
+        *(
+            Figure(f"warm streams' lateness, {how}", "ms p99.9", tuple(values), tuple(machine[how]))
+            for how, values in late.items()
+        ),
+        Figure("half cold less all warm", "ms", tuple(more), cold),
+        Figure("looks with a thread in a page fault", "%", tuple(faulting), cold),
+        Figure("most threads in one at a time", f"of {READERS} readers", tuple(most_faulting), cold),
+        Figure("looks with the event loop in one", "times", tuple(loop_faulting), cold),
+        Figure("stack dumps", "dumps", (float(stacks.dumps),)),
+        Figure("of those, a reader in a read", "dumps", (float(stacks.reading),)),
+        Figure("of those, with the GIL", "dumps", (float(stacks.reading_with_gil),)),
+        Figure("reader threads seen", f"of {READERS}", (float(stacks.readers),)),
+    ]
+
+
+def _warm_lateness(server: ServerUnderTest, client: Generator, cpus: set[int], seconds: float) -> npt.NDArray[np.int64]:
+    """Play all, and return the lateness of every block of the first half, which is warm always, in ns."""
+    requests = [play_request("stereo", number, STREAMS, BLOCK_NS) for number in range(STREAMS)]
+    method = f"/{SERVICE}/Play"
+    run = run_client(
+        client, "streams", server.address, method, requests, STREAMS, seconds, NS_PER_S, STREAMS, cpus=cpus
+    )
+    settled_ns = max(record.began_ns for record in run.records)
+    return np.concatenate(
+        [
+            lateness_ns(record.arrivals_ns, BLOCK_NS, int(np.searchsorted(record.arrivals_ns, settled_ns)))
+            for record in run.records[: STREAMS // 2]
+        ]
+    )
+
+
+def _evict(server: ServerUnderTest) -> None:
+    """Page the second half of the samples out."""
+    with Client(server.address) as client:
+        for number in range(STREAMS // 2, STREAMS):
+            left = client.evict(f"stereo-{number}").pages_left
+            if left:
+                stderr().print(f"{left} pages of stereo-{number} could not be paged out")

@@ -1,0 +1,283 @@
+"""What streaming costs beside a server that only sends ready bytes: the bare one and samplecache, in turn on one CPU.
+
+The server under test has the first CPU, the client and the witness the others. Streams are spread over all phases of a
+block; each of up to 64 has its own connection. A stream's own clock is set by its promptest block, and lateness counts
+from there.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from benchmarks.measuring import Figure, Machine, watched
+from benchmarks.streams import servers
+from benchmarks.streams.load import Generator, Run, generator, lateness_ns, quantile, rate_per_s, run_client
+from benchmarks.streams.search import levels, most_held
+from benchmarks.streams.servers import ROUND, SAMPLES, ServerUnderTest, play_request
+from samplecache.cli.render import stderr
+from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache.service.server import SERVICE
+from samplecache.v1 import samplecache_pb2
+
+LATE_NS: Final = 10 * NS_PER_MS
+HELD_FRACTION: Final = 0.999
+"""Streams are held if no more than one block in a thousand comes `LATE_NS` late."""
+
+CONNECTIONS: Final = 64
+BLOCK_BYTES: Final = (4 << 10, 16 << 10, 64 << 10, 1 << 20)
+STREAMS: Final = (1, 16, 64)
+PACED_BLOCKS_NS: Final = (20 * NS_PER_MS, 100 * NS_PER_MS)
+SETTLE_NS: Final = NS_PER_S // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to take over it.
+
+    Attributes
+    ----------
+    repetitions : int
+        Of each measurement.
+    unpaced_s, paced_s : float
+        How long one goes on once all streams are open.
+    spread_ns : int
+        Over what time paced streams are opened.
+    calls : int
+        Of which the time to the first block is taken.
+    block_bytes, streams, blocks_ns : tuple of int
+        What is tried.
+    guesses : dict
+        How many streams of which blocks are tried first.
+    cost_streams : int
+        Of how many streams the cost is taken.
+    searches : int
+        How often it is searched how many are held.
+    levels : tuple of int
+        The fewest and the most to try.
+    """
+
+    repetitions: int = 3
+    unpaced_s: float = 1.0
+    paced_s: float = 2.0
+    spread_ns: int = NS_PER_S
+    calls: int = 250
+    block_bytes: tuple[int, ...] = BLOCK_BYTES
+    streams: tuple[int, ...] = STREAMS
+    blocks_ns: tuple[int, ...] = PACED_BLOCKS_NS
+    guesses: dict[int, int] = field(default_factory=lambda: {20 * NS_PER_MS: 120, 100 * NS_PER_MS: 400})
+    cost_streams: int = 64
+    searches: int = 2
+    levels: tuple[int, int] = (32, 1024)
+
+
+QUICK: Final = Plan(
+    1, 0.3, 0.5, NS_PER_S // 5, 20, (4 << 10, 64 << 10), (4,), (20 * NS_PER_MS,), {20 * NS_PER_MS: 4}, 4, 1, (4, 4)
+)
+
+
+class Bench:
+    """Two servers, a client, and what was measured of them.
+
+    Parameters
+    ----------
+    plan : Plan
+        How long to take.
+    client : Generator
+        What makes the load.
+    """
+
+    def __init__(self, plan: Plan, client: Generator) -> None:
+        self.plan = plan
+        self.client = client
+        cpus = sorted(os.sched_getaffinity(0))
+        self.server_cpus, self.client_cpus = {cpus[0]}, set(cpus[1:]) or {cpus[0]}
+        self.values: dict[tuple[str, str], list[float]] = {}
+        self.machine: dict[tuple[str, str], list[Machine]] = {}
+
+    def figures(self) -> list[Figure]:
+        """Return all figures, in the order in which they were first noted."""
+        return [
+            Figure(name, unit, tuple(values), tuple(self.machine[name, unit]))
+            for (name, unit), values in self.values.items()
+        ]
+
+    @contextmanager
+    def _noting(self) -> Iterator[Callable[[str, str, float], None]]:
+        """Watch the machine while something is measured; note figures with what it did."""
+        seen: list[Machine] = []
+        noted: list[tuple[str, str, float]] = []
+        with watched(seen):
+            yield lambda name, unit, value: noted.append((name, unit, value))
+        for name, unit, value in noted:
+            self.values.setdefault((name, unit), []).append(value)
+            self.machine.setdefault((name, unit), []).append(seen[0])
+            stderr().print(f"  {name}: {value:.4g} {unit}")
+
+    # --- unpaced ---
+
+    def unpaced(self, both: list[ServerUnderTest]) -> None:
+        """Measure how much each sends when the client takes all it can get."""
+        for block_bytes in self.plan.block_bytes:
+            for streams in self.plan.streams:
+                what = f"unpaced, {block_bytes >> 10} KiB x {streams}"
+                with self._noting() as note:
+                    rates = [self._unpaced(server, block_bytes, streams) for server in both]
+                    for server, (rate, received, cpu_ns) in zip(both, rates, strict=True):
+                        note(f"{what}, {server.name}", "MB/s", received / 1e6)
+                        note(f"{what}, {server.name}", "messages/s", rate)
+                        note(f"{what}, {server.name}", "CPU us/message", cpu_ns / 1e3)
+                    note(what, "samplecache/bare", rates[1][1] / rates[0][1])
+
+    def _unpaced(self, server: ServerUnderTest, block_bytes: int, streams: int) -> tuple[float, float, float]:
+        """Return messages a second, bytes a second, and the server's CPU time for a message in ns."""
+        block_ns = block_bytes * NS_PER_S // (ROUND.rate_hz * ROUND.frame_bytes)
+        if server.name != "bare":
+            block_ns = min(block_ns, NS_PER_S)  # the contract's longest; of it messages of 64 KiB are made
+        requests = [play_request("round", number, SAMPLES, block_ns, paced=False) for number in range(streams)]
+        before = server.usage()
+        run = self._streams(server, requests, self.plan.unpaced_s, NS_PER_S // 10)
+        cpu_ns = server.usage().cpu_ns - before.cpu_ns
+        stop_ns = max(record.began_ns for record in run.records) + int(self.plan.unpaced_s * NS_PER_S)
+        messages = sum(len(record.arrivals_ns) for record in run.records)
+        length = sum(record.received_bytes for record in run.records) / max(1, messages)
+        rate = rate_per_s(run.records, stop_ns - int(self.plan.unpaced_s * 0.8 * NS_PER_S), stop_ns)
+        return rate, rate * length, cpu_ns / max(1, messages)
+
+    # --- paced ---
+
+    def paced(self, both: list[ServerUnderTest]) -> None:
+        """Search how many paced streams each holds, and what one costs where both hold them."""
+        least, most = self.plan.levels
+        for block_ns in self.plan.blocks_ns:
+            what = f"paced streams held, {block_ns // NS_PER_MS} ms"
+            guesses = dict.fromkeys((server.name for server in both), self.plan.guesses[block_ns])
+            for _ in range(self.plan.searches):
+                with self._noting() as note:
+                    for server in both:
+                        held_by = functools.partial(self._held, server, block_ns)
+                        held = most_held(held_by, levels(least, most), guesses[server.name])
+                        guesses[server.name] = held
+                        note(f"{what}, {server.name}", "streams", held)
+                    note(what, "samplecache/bare", guesses["samplecache"] / max(1, guesses["bare"]))
+
+    def _held(self, server: ServerUnderTest, block_ns: int, streams: int) -> bool:
+        """Try twice before saying no: the machine itself is late now and then."""
+        return any(quantile(self._paced(server, streams, block_ns), HELD_FRACTION) <= LATE_NS for _ in range(2))
+
+    def _paced(self, server: ServerUnderTest, streams: int, block_ns: int) -> np.typing.NDArray[np.int64]:
+        """Return the lateness of every block once all streams are open, in ns."""
+        requests = [play_request("stereo", number, SAMPLES, block_ns) for number in range(streams)]
+        run = self._streams(server, requests, self.plan.paced_s, self.plan.spread_ns)
+        settled_ns = max(record.began_ns for record in run.records) + SETTLE_NS
+        if len(run.records) < streams or run.ended:
+            raise RuntimeError(f"{server.name} ended streams with {set(run.ended)}")
+        late = [
+            lateness_ns(record.arrivals_ns, block_ns, int(np.searchsorted(record.arrivals_ns, settled_ns)))
+            for record in run.records
+        ]
+        # A stream that got nothing any more is as late as can be.
+        return np.concatenate([each if len(each) else np.array([NS_PER_S]) for each in late])
+
+    def cost(self, both: list[ServerUnderTest]) -> None:
+        """Measure what a paced stream costs: CPU, and memory over that of the idle server."""
+        block_ns = 20 * NS_PER_MS
+        streams = self.plan.cost_streams
+        what = f"a 20 ms stream of {streams}"
+        with self._noting() as note:
+            for server in both:
+                requests = [play_request("stereo", number, SAMPLES, block_ns) for number in range(streams)]
+                before = server.usage()
+                with _peak(server) as peak:
+                    run = self._streams(server, requests, self.plan.paced_s, self.plan.spread_ns)
+                cpu_ns = server.usage().cpu_ns - before.cpu_ns
+                blocks = sum(len(record.arrivals_ns) for record in run.records)
+                note(f"{what}, {server.name}", "CPU us/block", cpu_ns / 1e3 / max(1, blocks))
+                note(f"{what}, {server.name}", "% of a core", 100 * cpu_ns / max(1, blocks) / block_ns)
+                note(f"{what}, {server.name}", "KiB RSS", (peak[0] - before.rss_bytes) / 1024 / streams)
+                note(f"{what}, client of {server.name}", "% of a core", 100 * run.cpu_ns / run.elapsed_ns / streams)
+
+    # --- first block ---
+
+    def first(self, both: list[ServerUnderTest]) -> None:
+        """Measure the time from Play to its first block, and that of a bare unary round trip."""
+        starts = [play_request("stereo", number, SAMPLES, 20 * NS_PER_MS) for number in range(SAMPLES)]
+        get = samplecache_pb2.GetSampleRequest(sample_id="stereo-0").SerializeToString()
+        with self._noting() as note:
+            unary = self._times("unary", both[0], "GetSample", [get])
+            for fraction in (0.5, 0.99):
+                note("unary round trip, bare", f"ms p{fraction * 100:g}", quantile(unary, fraction) / NS_PER_MS)
+            for server in both:
+                first = self._times("first", server, "Play", starts)
+                for fraction in (0.5, 0.99):
+                    note(
+                        f"first block, {server.name}", f"ms p{fraction * 100:g}", quantile(first, fraction) / NS_PER_MS
+                    )
+                note(f"first block, {server.name}", "p50/unary p50", quantile(first, 0.5) / quantile(unary, 0.5))
+
+    def _times(self, mode: str, server: ServerUnderTest, method: str, requests: list[bytes]) -> list[int]:
+        run = run_client(
+            self.client,
+            mode,
+            server.address,
+            f"/{SERVICE}/{method}",
+            requests,
+            self.plan.calls,
+            3 * NS_PER_MS,
+            cpus=self.client_cpus,
+        )
+        return [int(record.arrivals_ns[0]) - record.began_ns for record in run.records if len(record.arrivals_ns)]
+
+    def _streams(self, server: ServerUnderTest, requests: list[bytes], seconds: float, spread_ns: int) -> Run:
+        return run_client(
+            self.client,
+            "streams",
+            server.address,
+            f"/{SERVICE}/Play",
+            requests,
+            len(requests),
+            seconds,
+            spread_ns,
+            min(len(requests), CONNECTIONS),
+            cpus=self.client_cpus,
+        )
+
+
+@contextmanager
+def _peak(server: ServerUnderTest) -> Iterator[list[int]]:
+    """Give the greatest memory that `server` had in the block, which is told when it ends (VmHWM of proc(5))."""
+    peak = [0]
+    server.reset_peak()
+    yield peak
+    peak[0] = server.peak_bytes()
+
+
+def measure(*, quick: bool = False) -> list[Figure]:
+    """Measure everything: some five minutes; half a minute if `quick`, for figures that mean nothing."""
+    plan = QUICK if quick else Plan()
+    client = generator()
+    if client.caveat:
+        stderr().print(client.caveat)
+    bench = Bench(plan, client)
+    with ExitStack() as stack:
+        both = [
+            stack.enter_context(servers.bare(bench.server_cpus)),
+            stack.enter_context(servers.samplecache(bench.server_cpus)),
+        ]
+        steps: Iterable[Callable[[list[ServerUnderTest]], None]] = (bench.first, bench.cost, bench.unpaced)
+        for _ in range(plan.repetitions):
+            for step in steps:
+                step(both)
+        bench.paced(both)
+    figures = bench.figures()
+    return (
+        [Figure(f"{each.name} (Python client)", each.unit, each.values, each.machine) for each in figures]
+        if (client.caveat)
+        else figures
+    )

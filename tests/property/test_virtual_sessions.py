@@ -12,6 +12,7 @@ import samplecache_mlock
 import samplecache_populate
 import samplecache_touch
 import samplecache_willneed
+import samplecache_window
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.lab.loads import Load
@@ -22,7 +23,7 @@ from samplecache.simulation.options import SimulationOptions, SlotOrder, Willnee
 from samplecache.strategy.registry import StrategyRegistry
 
 REGISTRY = StrategyRegistry()
-for plugin in (samplecache_willneed, samplecache_touch, samplecache_mlock, samplecache_populate):
+for plugin in (samplecache_willneed, samplecache_touch, samplecache_mlock, samplecache_populate, samplecache_window):
     REGISTRY.register(plugin, plugin.__name__)
 
 FORMATS = st.builds(
@@ -73,12 +74,13 @@ def workloads(draw: st.DrawFn) -> Workload:
 @given(machines(), workloads())
 def test_every_session_is_accounted_for(options: SimulationOptions, workload: Workload) -> None:
     virtual = VirtualCache(options, workload, REGISTRY)
-    machine, ledger = virtual.kernel.machine, virtual.cache.ledger
+    machine, ledger, budget = virtual.kernel.machine, virtual.cache.ledger, virtual.cache.prefetch_budget
 
     def watch() -> Generator[int, None, None]:
         for _ in range(300):
             assert machine.used_pages <= options.memory_pages
             assert machine.locked_pages * options.page_bytes <= ledger.budget_bytes
+            assert 0 <= budget.used_bytes <= budget.budget_bytes
             yield virtual.clock.now_ns() + 10 * NS_PER_MS
 
     virtual.scheduler.start(watch())
@@ -99,6 +101,7 @@ def test_every_session_is_accounted_for(options: SimulationOptions, workload: Wo
     assert len(outcome.prefetches) == len(announced)
     assert all(0 <= prefetch.pages_brought_in <= prefetch.pages_needed for prefetch in outcome.prefetches)
     assert (virtual.cache.session_count, virtual.cache.prefetch_count) == (0, 0)
+    assert (budget.used_bytes, budget.peak_bytes <= budget.budget_bytes) == (0, True)
     # Every page that was brought in ahead has come to something, for its strategy and for the session that had it.
     assert all(totals.prefetched.outstanding == 0 for totals in outcome.totals.values())
     assert all(performance.stats.prefetched.outstanding == 0 for performance in outcome.performances)

@@ -149,6 +149,12 @@ class UploadNotFoundError(NotFoundError):
     reason = "UPLOAD_NOT_FOUND"
 
 
+class ScheduleNotFoundError(NotFoundError):
+    """No schedule or cue has that name, or its time is over."""
+
+    reason = "SCHEDULE_NOT_FOUND"
+
+
 class UploadOffsetError(OutOfRangeError):
     """A message's offset is not where the upload stands."""
 

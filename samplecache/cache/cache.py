@@ -26,6 +26,7 @@ from samplecache.cache.prefetcher import Prefetch, Prefetcher
 from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.reading import block_frames
 from samplecache.cache.sample import Sample, check_tags
+from samplecache.cache.schedules import Schedules
 from samplecache.cache.session import PlayOptions, Session, SessionFloor
 from samplecache.cache.settings import CacheSettings
 from samplecache.cache.store import Lease, Publication, Store
@@ -37,7 +38,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.errors import OutOfRangeError
 from samplecache.kernel.ledger import LockLedger, default_lock_budget
 from samplecache.kernel.port import Capabilities, Kernel, Residency
-from samplecache.strategy.events import Degraded, Evicted, PrefetchDone, SessionEnded
+from samplecache.strategy.events import Degraded, Evicted, PrefetchDone
 from samplecache.strategy.registry import AUTO, Binding, StrategyRegistry
 from samplecache.strategy.view import Stretch
 from samplecache.witness import Witness
@@ -138,7 +139,6 @@ class SampleCache:
             self.pressure,
             self._fell_short,
         )
-        lock_bytes = settings.trigger_lock_bytes
         self.triggers = Triggers(
             kernel,
             self.ledger,
@@ -147,8 +147,8 @@ class SampleCache:
             self.clock,
             self.meter,
             self.capabilities,
-            self.ledger.budget_bytes * 3 // 4 if lock_bytes is None else lock_bytes,
-            settings.trigger_warm_bytes,
+            self.pressure,
+            settings,
         )
         self._floor = SessionFloor(
             kernel, self.clock, self._prefetcher, self.meter, self._witness_ns, self.events.publish
@@ -161,6 +161,18 @@ class SampleCache:
         self._holds = Holds(self.ledger, self._call_later)
         self._books = Bookkeeping(kernel, self.totals, self.prefetch_budget)
         self._lookout = Lookout(self._prefetcher, self.store.lease)
+        self.schedules = Schedules(
+            self.prefetch,
+            self.store,
+            self.registry,
+            self._work,
+            self.clock,
+            self.meter,
+            self.events,
+            settings.max_cues,
+            self.prefetch_budget,
+            self.pressure,
+        )
         self._announced = Announced(self._call_later)
 
     # --- uploads ---
@@ -332,22 +344,7 @@ class SampleCache:
         self._announced.end_playing(session.sample.content, session.account)
         self.totals.end_session(session.session_id)
         self._holds.end_playing(session.sample.content, session.session_id)
-        stats = session.playback.stats
-        self.events.publish(
-            SessionEnded(
-                self.clock.now_ns(),
-                session.session_id,
-                session.sample.sample_id,
-                session.strategy,
-                stats.blocks,
-                stats.late_blocks,
-                session.played_pages,
-                stats.prefetched.asked,
-                stats.prefetched.useful,
-                stats.prefetched.late,
-                stats.prefetched.wasted,
-            )
-        )
+        self.events.publish(session.ending())
 
     # --- samples ---
 
@@ -439,6 +436,7 @@ class SampleCache:
         for prefetch in prefetches:
             prefetch.cancel()
         self.triggers.stop()
+        self.schedules.stop()
         self._work.close()
         self._decoder.close()
         self.uploads.clear()

@@ -21,7 +21,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import StateError
 from samplecache.kernel.port import Kernel, Residency, Span
 from samplecache.strategy.actions import Recheck
-from samplecache.strategy.events import Event, Underrun
+from samplecache.strategy.events import Event, SessionEnded, Underrun
 from samplecache.strategy.registry import Binding
 from samplecache.strategy.view import Stretch
 
@@ -286,6 +286,23 @@ class Session:
             return self._kernel.residency(region, region.span)
         finally:
             self._one_less()
+
+    def ending(self) -> SessionEnded:
+        """Return what it came to, now that it has ended and its account is closed."""
+        stats, prefetched = self.playback.stats, self.playback.stats.prefetched
+        return SessionEnded(
+            self._clock.now_ns(),
+            self.session_id,
+            self.sample.sample_id,
+            self.strategy,
+            stats.blocks,
+            stats.late_blocks,
+            self.played_pages,
+            prefetched.asked,
+            prefetched.useful,
+            prefetched.late,
+            prefetched.wasted,
+        )
 
     def was_read(self, block: Block, *, in_core: bool) -> None:
         """Settle what became of a block's pages, which another process has read: whether they were there in time."""

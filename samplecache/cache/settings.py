@@ -19,6 +19,8 @@ class CacheSettings:
         The most that may be locked, in bytes; None takes RLIMIT_MEMLOCK less a reserve.
     max_samples, max_sessions, max_prefetches, max_uploads : int
         The most of each at a time. A prefetch counts as long as what it has locked is kept for it.
+    max_cues : int
+        The most cues that are announced at a time, over all schedules.
     max_upload_bytes : int
         The largest upload, in bytes.
     max_decoded_bytes : int
@@ -46,6 +48,7 @@ class CacheSettings:
     max_sessions: int = 256
     max_prefetches: int = 1024
     max_uploads: int = 16
+    max_cues: int = 1024
     max_upload_bytes: int = 256 << 20
     max_decoded_bytes: int = 512 << 20
     upload_ttl_ns: int = 60 * NS_PER_S

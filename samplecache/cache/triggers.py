@@ -15,7 +15,9 @@ from typing import Final
 
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.heads import TRIGGER_TAG, Head, Trigger, Use, cover_ns, plan
+from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.sample import Content, Sample
+from samplecache.cache.settings import CacheSettings
 from samplecache.cache.store import Lease, Store
 from samplecache.cache.work import Workers
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
@@ -23,10 +25,13 @@ from samplecache.errors import SampleNotFoundError, UnmappedError
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities, Kernel, Operation, Region, Span
 from samplecache.strategy.failures import log_failure
-from samplecache.strategy.view import PageInFigures
+from samplecache.strategy.view import PageInFigures, Pressure
 
 HOLDER: Final = "heads"
 """In whose name heads are locked."""
+
+REST_FRACTION: Final = 4
+"""One part in so many of the lock budget is left to sessions and prefetches, unless it is set otherwise."""
 
 MAX_HEADS: Final = 4096
 """The most heads. Locking a part of a region splits its mapping, of which a process has 65 530 (vm.max_map_count)."""
@@ -113,10 +118,10 @@ class Triggers:
         Knows what page-ins cost, and so how long a head has to be.
     capabilities : Capabilities
         What the kernel permits.
-    lock_bytes : int
-        The most to lock for heads, in bytes.
-    warm_bytes : int
-        The most to keep in RAM for them without a lock, in bytes.
+    pressure : PressureWatch
+        How short memory is: heads that are not locked are left alone as long as it is.
+    settings : CacheSettings
+        The most to lock for heads, and to keep in RAM without a lock.
     """
 
     def __init__(
@@ -128,8 +133,8 @@ class Triggers:
         clock: Clock,
         meter: PageInMeter,
         capabilities: Capabilities,
-        lock_bytes: int,
-        warm_bytes: int,
+        pressure: PressureWatch,
+        settings: CacheSettings,
     ) -> None:
         self._kernel = kernel
         self._ledger = ledger
@@ -137,9 +142,13 @@ class Triggers:
         self._work = work
         self._clock = clock
         self._meter = meter
+        self._pressure = pressure
         self._bring_in = kernel.populate if capabilities.permitted(Operation.POPULATE) else kernel.touch
+        lock_bytes = settings.trigger_lock_bytes
+        if lock_bytes is None:
+            lock_bytes = ledger.budget_bytes - ledger.budget_bytes // REST_FRACTION
         self._lock_pages = lock_bytes // kernel.page_bytes if capabilities.permitted(Operation.LOCK) else 0
-        self._warm_pages = warm_bytes // kernel.page_bytes
+        self._warm_pages = settings.trigger_warm_bytes // kernel.page_bytes
         self._lock = threading.Lock()
         self._changed: set[str] = set()
         self._samples: dict[str, Sample] = {}
@@ -360,7 +369,7 @@ class Triggers:
     def _warm(self, content: Content, span: Span) -> Iterator[None]:
         """Bring in the part of a head that is not locked, and have it looked at again in a while."""
         cold = bool(span) and not self._kernel.in_core(content.region, span)
-        now_ns = self._clock.now_ns()
+        now_ns, brings_in = self._clock.now_ns(), cold and self._pressure.level is Pressure.NONE
         with self._lock:
             if not span:
                 self._watched.pop(content, None)
@@ -368,8 +377,9 @@ class Triggers:
             watch = self._watched.setdefault(content, _Watch(now_ns))
             watch.misses = min(watch.misses + 1, MOST_MISSES) if cold else 0
             watch.check_ns = now_ns + (RECHECK_NS << watch.misses)
-            self._repopulated_pages += len(span) if cold else 0
-        if cold:
+            self._repopulated_pages += len(span) if brings_in else 0
+        if brings_in:
+            self._pressure.asked(len(span))
             self._bring_in(content.region, span)
             yield
 

@@ -9,7 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from samplecache import __version__
-from samplecache.cli import calibrating, doctoring, lab, observing, paging, playback, samples, serving, topping
+from samplecache.cli import (
+    calibrating,
+    doctoring,
+    lab,
+    observing,
+    paging,
+    playback,
+    samples,
+    scheduling,
+    serving,
+    topping,
+)
 from samplecache.cli.connect import DEFAULT_SERVER, Target
 from samplecache.errors import SamplecacheError
 
@@ -69,7 +80,7 @@ def _globals(
     context.obj = Target(server, token, tls_ca)
 
 
-for _module in (serving, samples, paging, playback, observing, topping, doctoring, calibrating, lab):
+for _module in (serving, samples, paging, scheduling, playback, observing, topping, doctoring, calibrating, lab):
     _module.register(app)
 
 

@@ -23,6 +23,7 @@ class EventName(StrEnum):
     DEGRADED = "degraded"
     EVICTED = "evicted"
     SESSION_ENDED = "session-ended"
+    CUE_SETTLED = "cue-settled"
 
 
 def register(app: typer.Typer) -> None:
@@ -116,6 +117,7 @@ def watch(
 def _event_line(response: WatchEventsResponse) -> str:
     from samplecache.cli import render
     from samplecache.cli.document import enum_name
+    from samplecache.cli.scheduling import cue_line
     from samplecache.v1.playback_pb2 import UnderrunCause
 
     lost = f" ({response.lost} events lost before)" if response.lost else ""
@@ -143,6 +145,8 @@ def _event_line(response: WatchEventsResponse) -> str:
         case "evicted":
             gone = response.evicted
             text = f"evicted: {gone.sample_id}, which freed {render.size(gone.freed_bytes)}"
+        case "cue_settled":
+            text = f"{response.cue_settled.schedule_id}: {cue_line(response.cue_settled.cue)}"
         case "session_ended":
             ended = response.session_ended
             text = (
@@ -168,6 +172,7 @@ def _print_stats(response: GetStatsResponse) -> None:
             ("sessions", response.sessions),
             ("prefetches", response.prefetches),
             ("uploads", response.uploads),
+            ("cues", response.cues),
             ("evictions", response.evictions),
             (
                 "triggers",

@@ -5,7 +5,7 @@
 ...     client.prefetch(sample.sample_id, deadline_ns=200_000_000).result()
 """
 
-from samplecache.client.client import DEFAULT_TARGET, Client
+from samplecache.client.client import DEFAULT_TARGET, Client, cue
 from samplecache.client.failure import ClientError
 from samplecache.client.naming import sample_id_of
 from samplecache.client.streams import EventStream, PlayEvent, PlayStream, PrefetchCall, PrefetchEvent
@@ -19,5 +19,6 @@ __all__ = [
     "PlayStream",
     "PrefetchCall",
     "PrefetchEvent",
+    "cue",
     "sample_id_of",
 ]

@@ -23,6 +23,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.v1 import audio_pb2, sample_pb2
 from samplecache.v1 import playback_pb2 as playback
 from samplecache.v1 import samplecache_pb2 as pb
+from samplecache.v1 import schedule_pb2 as wire
 
 DEFAULT_TARGET: Final = "127.0.0.1:50380"
 SERVICE_NAME: Final = "samplecache.v1.SampleCacheService"
@@ -227,6 +228,46 @@ class Client:
         )
         return PrefetchCall(self._connection, self._connection.open(self._stub.Prefetch, request))
 
+    def schedule(
+        self,
+        cues: Iterable[wire.Cue],
+        *,
+        schedule_id: str = "",
+        keep_others: bool = False,
+        request_id: str | None = None,
+    ) -> wire.ScheduleResponse:
+        """Announce what will be played when, and how surely. Returns at once; the event ``cue_settled`` tells the rest.
+
+        Parameters
+        ----------
+        cues : iterable of Cue
+            What will be played; :func:`samplecache.client.cue` makes one.
+        schedule_id : str
+            Name of the schedule, which is replaced; a new one if empty.
+        keep_others : bool
+            Whether cues of before that are not named stay.
+        request_id : str, optional
+            Give the same again to repeat a request of which it is not known whether it arrived; new by default.
+        """
+        request = wire.ScheduleRequest(
+            schedule_id=schedule_id,
+            cues=cues,
+            keep_others=keep_others,
+            request_id=uuid.uuid4().hex if request_id is None else request_id,
+        )
+        return self._connection.call(self._stub.Schedule, request)
+
+    def get_schedule(self, schedule_id: str) -> wire.GetScheduleResponse:
+        """Return how a schedule's cues stand."""
+        return self._connection.call(self._stub.GetSchedule, wire.GetScheduleRequest(schedule_id=schedule_id))
+
+    def cancel_schedule(
+        self, schedule_id: str, cue_ids: Iterable[str] = (), *, allow_missing: bool = False
+    ) -> wire.CancelScheduleResponse:
+        """Cancel a schedule, or some of its cues."""
+        request = wire.CancelScheduleRequest(schedule_id=schedule_id, cue_ids=cue_ids, allow_missing=allow_missing)
+        return self._connection.call(self._stub.CancelSchedule, request)
+
     def residency(
         self, sample_id: str, *, start_frame: int = 0, frames: int = 0, with_map: bool = False
     ) -> sample_pb2.Residency:
@@ -315,9 +356,11 @@ class Client:
         request = pb.ListSessionsRequest(with_residency=with_residency)
         return self._connection.call(self._stub.ListSessions, request).sessions
 
-    def watch(self, kinds: Iterable[pb.EventKind.ValueType] = (), sample_id: str = "") -> EventStream:
-        """Watch what happens from now on: only those `kinds`, and only that sample, if given."""
-        request = pb.WatchEventsRequest(kinds=kinds, sample_id=sample_id)
+    def watch(
+        self, kinds: Iterable[pb.EventKind.ValueType] = (), sample_id: str = "", schedule_id: str = ""
+    ) -> EventStream:
+        """Watch what happens from now on: only those `kinds`, only that sample, and only that schedule, if given."""
+        request = pb.WatchEventsRequest(kinds=kinds, sample_id=sample_id, schedule_id=schedule_id)
         return EventStream(self._connection, self._connection.open(self._stub.WatchEvents, request))
 
     def health(self) -> bool:
@@ -353,6 +396,28 @@ class Client:
             self._connection.health.Check, request, timeout_ns=timeout_ns, wait_for_ready=wait_for_ready
         )
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def cue(
+    sample_id: str,
+    after_ns: int,
+    *,
+    cue_id: str = "",
+    start_frame: int = 0,
+    frames: int = 0,
+    strategy: str = "",
+    sureness: float = 1.0,
+) -> wire.Cue:
+    """Return a cue that will be played `after_ns` after the server gets it; see :meth:`Client.schedule`."""
+    return wire.Cue(
+        cue_id=cue_id,
+        sample_id=sample_id,
+        start_frame=start_frame,
+        frames=frames,
+        strategy=strategy,
+        after=_wire_duration(after_ns),
+        sureness=sureness,
+    )
 
 
 def _wire_duration(nanoseconds: int | None) -> duration_pb2.Duration | None:

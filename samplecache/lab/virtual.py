@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from samplecache.cache import cues
 from samplecache.cache.cache import SampleCache
 from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats, Reading
@@ -30,7 +31,7 @@ from samplecache.lab.workload import Cue, VirtualSample, Workload
 from samplecache.simulation.memory import Steps
 from samplecache.simulation.options import SimulationOptions
 from samplecache.simulation.scheduler import Scheduler
-from samplecache.strategy.events import Event, PrefetchDone, Underrun
+from samplecache.strategy.events import CueSettled, Event, PrefetchDone, Underrun
 from samplecache.strategy.registry import StrategyRegistry
 
 _READER: Final = 0
@@ -97,6 +98,8 @@ class Outcome:
         Until the last session had ended.
     began_ns : int
         The beginning, on the run's clock.
+    scheduled : tuple of CueSettled
+        What became of cues announced through schedules, in the order in which that was known.
     """
 
     performances: tuple[Performance, ...]
@@ -107,6 +110,7 @@ class Outcome:
     peak_locked_bytes: int
     elapsed_ns: int
     began_ns: int = 0
+    scheduled: tuple[CueSettled, ...] = ()
 
     @property
     def late_blocks(self) -> int:
@@ -186,6 +190,7 @@ class VirtualCache:
         self._performances: dict[int, Performance] = {}
         self._by_session: dict[str, Performance] = {}
         self._prefetches: list[PrefetchDone] = []
+        self._scheduled: list[CueSettled] = []
         self._lines: list[str] = []
         self._pages: list[str] = []
         self._swap_before = SwapCounts()
@@ -230,6 +235,7 @@ class VirtualCache:
             kernel.peak_locked_pages * kernel.page_bytes,
             self._ended_ns - self._began_ns,
             self._began_ns,
+            tuple(self._scheduled),
         )
 
     def trace(self) -> str:
@@ -311,6 +317,10 @@ class VirtualCache:
     def _perform(self, number: int, cue: Cue, thread: int) -> Steps:
         """Be a client, and the service's thread that reads for it."""
         at_ns = self._began_ns + cue.at_ns
+        if cue.scheduled_ahead_ns is not None:
+            yield max(self._began_ns, at_ns - cue.scheduled_ahead_ns)
+            announced = cues.Cue("", cue.sample_id, at_ns, cue.start_frame, cue.frames, cue.strategy, cue.sureness)
+            self.cache.schedules.announce(f"cue-{number}", [announced])
         if cue.hint_ahead_ns is not None:
             yield max(self._began_ns, at_ns - cue.hint_ahead_ns)
             self.cache.prefetch(cue.sample_id, cue.start_frame, cue.frames, cue.strategy, deadline_ns=at_ns)
@@ -399,4 +409,6 @@ class VirtualCache:
             self._by_session[event.session_id].underruns.append(event)
         elif isinstance(event, PrefetchDone):
             self._prefetches.append(event)
+        elif isinstance(event, CueSettled):
+            self._scheduled.append(event)
         self._lines.append(event_line(event))

@@ -95,6 +95,11 @@ class Cue:
         How much is played at the most, in nanoseconds of audio; None for all.
     seeks : tuple of Seek
         Where it jumps to, by time.
+    scheduled_ahead_ns : int or None
+        How long before it is struck it is announced through a schedule, which chooses when to fetch it; at the
+        beginning if that is longer; None for never.
+    sureness : float
+        How sure the schedule says it is, 0 to 1.
     """
 
     sample_id: str
@@ -108,6 +113,8 @@ class Cue:
     loop: bool = False
     plays_ns: int | None = None
     seeks: tuple[Seek, ...] = ()
+    scheduled_ahead_ns: int | None = None
+    sureness: float = 1.0
 
     def length_ns(self, sample: VirtualSample) -> int:
         """Return how much of `sample` it plays, in nanoseconds of audio, if none is late."""
@@ -161,7 +168,7 @@ class Workload:
         for cue in self.cues:
             if cue.sample_id not in known:
                 raise InvalidError(f"a cue plays {cue.sample_id!r}, which is no sample", remedy="Add it to the samples")
-            if cue.at_ns < 0 or (cue.hint_ahead_ns or 0) < 0:
+            if min(cue.at_ns, cue.hint_ahead_ns or 0, cue.scheduled_ahead_ns or 0) < 0:
                 raise InvalidError(f"a cue has a negative time: {cue}", remedy="Give 0 or more nanoseconds")
             if cue.loop and cue.plays_ns is None:
                 raise InvalidError(f"a loop never ends: {cue}", remedy="Say how long it plays")

@@ -58,6 +58,7 @@ class ServerConfig(BaseSettings):
     max_sessions: int = Field(256, ge=1, description="The most playback sessions at a time.")
     max_prefetches: int = Field(1024, ge=1, description="The most prefetches at a time.")
     max_uploads: int = Field(16, ge=1, description="The most uploads at a time, resumable ones included.")
+    max_cues: int = Field(1024, ge=1, description="The most cues announced at a time, over all schedules.")
     max_upload: ByteSize = Field(ByteSize(256 << 20), description="The largest upload.")
     max_decoded: ByteSize = Field(ByteSize(512 << 20), description="The largest sample once decoded.")
     upload_ttl_s: float = Field(
@@ -143,6 +144,7 @@ class ServerConfig(BaseSettings):
             max_sessions=self.max_sessions,
             max_prefetches=self.max_prefetches,
             max_uploads=self.max_uploads,
+            max_cues=self.max_cues,
             max_upload_bytes=self.max_upload,
             max_decoded_bytes=self.max_decoded,
             upload_ttl_ns=int(self.upload_ttl_s * NS_PER_S),

@@ -23,6 +23,7 @@ _GAUGES: Final = {
     "sessions": "Playback sessions open.",
     "prefetches": "Prefetches under way.",
     "uploads": "Uploads under way or resumable.",
+    "cues": "Cues announced whose time is not over.",
 }
 _COUNTERS: Final = {
     "evictions": "Samples evicted by the store.",

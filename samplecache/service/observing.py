@@ -75,6 +75,7 @@ class ObservingHandlers(Handlers):
             strategies=translate.strategy_stats(cache.totals.snapshot()),
             swap_in_pages=swap.pswpin,
             swap_out_pages=swap.pswpout,
+            cues=len(cache.schedules),
             triggers=translate.trigger_stats(cache.triggers.figures),
         )
         if cache.witness is not None:
@@ -109,7 +110,7 @@ class ObservingHandlers(Handlers):
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Stream events; see the contract."""
         clock = self.cache.clock
-        watcher = _Watcher(clock, frozenset(request.kinds), request.sample_id)
+        watcher = _Watcher(clock, frozenset(request.kinds), request.sample_id, request.schedule_id)
         stop = self.cache.events.listen(watcher.hear)
         self._watchers.add(watcher)
         try:
@@ -139,16 +140,16 @@ class _Watcher:
         The cache's.
     kinds : frozenset of int
         Wanted kinds of event; all if empty.
-    sample_id : str
-        The wanted sample; all if empty.
+    sample_id, schedule_id : str
+        The wanted sample and schedule; all if empty.
     """
 
-    def __init__(self, clock: Clock, kinds: frozenset[int], sample_id: str) -> None:
+    def __init__(self, clock: Clock, kinds: frozenset[int], sample_id: str, schedule_id: str = "") -> None:
         # Bounded by hand: an end must find room however full it is.
         self.queue: asyncio.Queue[pb.WatchEventsResponse | None] = asyncio.Queue()
         self._clock = clock
         self._kinds = kinds
-        self._sample_id = sample_id
+        self._wanted = {"sample_id": sample_id, "schedule_id": schedule_id}
         self._lost = 0
         self._loop = asyncio.get_running_loop()
 
@@ -160,7 +161,7 @@ class _Watcher:
         kind, message = translate.event(event, self._clock.now_ns())
         if self._kinds and kind not in self._kinds:
             return
-        if self._sample_id and getattr(event, "sample_id", "") != self._sample_id:
+        if any(name and getattr(event, of, "") != name for of, name in self._wanted.items()):
             return
         if self.queue.qsize() >= _WATCH_QUEUE:
             self._lost += 1

@@ -29,6 +29,7 @@ from samplecache.service.metrics import Metrics
 from samplecache.service.observing import ObservingHandlers
 from samplecache.service.playback import PlaybackHandlers
 from samplecache.service.samples import SampleHandlers
+from samplecache.service.schedules import ScheduleHandlers
 from samplecache.service.status import StatusInterceptor
 from samplecache.service.uploads import UploadHandlers
 from samplecache.service.workers.crew import Crew
@@ -44,6 +45,7 @@ class Servicer(  # type: ignore[misc]  # Play is a coroutine that writes, of whi
     UploadHandlers,
     SampleHandlers,
     PlaybackHandlers,
+    ScheduleHandlers,
     ObservingHandlers,
     samplecache_pb2_grpc.SampleCacheServiceServicer,
 ):

@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.accounts import PageOutcomes
+from samplecache.cache.cues import Cue
 from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.playback import PlaybackStats
 from samplecache.cache.prefetcher import Prefetch
@@ -22,7 +23,7 @@ from samplecache.errors import InvalidError, InvalidFormatError
 from samplecache.kernel import port
 from samplecache.strategy import events
 from samplecache.strategy.registry import Binding, ChosenBy
-from samplecache.v1 import audio_pb2, playback_pb2, sample_pb2, samplecache_pb2
+from samplecache.v1 import audio_pb2, playback_pb2, sample_pb2, samplecache_pb2, schedule_pb2
 
 _ENCODINGS = {
     audio_pb2.ENCODING_U8: Encoding.U8,
@@ -50,8 +51,12 @@ _CAUSES = {
     events.UnderrunCause.SERVICE: playback_pb2.UNDERRUN_CAUSE_SERVICE,
 }
 
+_CUE_STATES = {state: schedule_pb2.CueState.Value(f"CUE_STATE_{state.name}") for state in events.CueState}
+
 _MAX_DURATION_S: Final = 315_576_000_000
 """10 000 years: what google/protobuf/duration.proto allows."""
+_MAX_UNIX_S: Final = 253_402_300_799
+"""The year 9999: what google/protobuf/timestamp.proto allows."""
 
 
 # --- time ---
@@ -80,11 +85,29 @@ def nanoseconds(message: duration_pb2.Duration, field: str) -> int:
     return int(message.ToNanoseconds())
 
 
-def timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:
+def timestamp(since_1970_ns: int) -> timestamp_pb2.Timestamp:
     """Return nanoseconds since 1970 as a Timestamp."""
     message = timestamp_pb2.Timestamp()
-    message.FromNanoseconds(unix_ns)
+    message.FromNanoseconds(since_1970_ns)
     return message
+
+
+def unix_ns(message: timestamp_pb2.Timestamp, field: str) -> int:
+    """Return a client's Timestamp in nanoseconds since 1970.
+
+    Raises
+    ------
+    InvalidError
+        It is no Timestamp. The reason is ``INVALID_TIMESTAMP``.
+    """
+    if not (0 <= message.seconds <= _MAX_UNIX_S and 0 <= message.nanos < NS_PER_S):
+        raise InvalidError(
+            f"{field} is no time since 1970",
+            remedy="Give a Timestamp with 0 to 999 999 999 nanos",
+            reason="INVALID_TIMESTAMP",
+            field=field,
+        )
+    return int(message.ToNanoseconds())
 
 
 def wall_clock(time_ns: int, now_ns: int) -> timestamp_pb2.Timestamp:
@@ -181,6 +204,40 @@ def play_options(start: playback_pb2.PlayStart) -> PlayOptions:
         start.gain if start.HasField("gain") else default.gain,
         nanoseconds(start.block, "block") if start.HasField("block") else default.block_ns,
         None if start.pace == playback_pb2.PACE_UNLIMITED else lead_ns,
+    )
+
+
+def cue(message: schedule_pb2.Cue, now_ns: int, offset_ns: int) -> Cue:
+    """Return what is announced.
+
+    Parameters
+    ----------
+    message : Cue
+        As it came.
+    now_ns : int
+        When it came, on the cache's clock.
+    offset_ns : int
+        The cache's clock less the clock by which absolute times are meant.
+
+    Raises
+    ------
+    InvalidError
+        It says no time. The reason is ``MISSING_CUE_TIME``.
+    """
+    match message.WhichOneof("when"):
+        case "after":
+            due_ns = now_ns + nanoseconds(message.after, "after")
+        case "at":
+            due_ns = unix_ns(message.at, "at") + offset_ns
+        case _:
+            raise InvalidError(
+                f"the cue of {message.sample_id[:80]!r} says no time",
+                remedy="Set after, or at",
+                reason="MISSING_CUE_TIME",
+            )
+    sureness = message.sureness if message.HasField("sureness") else 1.0
+    return Cue(
+        message.cue_id, message.sample_id, due_ns, message.start_frame, message.frames, message.strategy, sureness
     )
 
 
@@ -348,6 +405,22 @@ def trigger_stats(value: TriggerFigures) -> samplecache_pb2.TriggerStats:
     )
 
 
+def cue_status(value: events.CueSettled, unix_ahead_ns: int) -> schedule_pb2.CueStatus:
+    """Return the wire form of how a cue stands; the wall clock is so much ahead of the one that tells its times."""
+    return schedule_pb2.CueStatus(
+        cue_id=value.cue_id,
+        sample_id=value.sample_id,
+        at=timestamp(value.due_ns + unix_ahead_ns),
+        sureness=value.sureness,
+        state=_CUE_STATES[value.state],
+        strategy=value.strategy,
+        pages_needed=value.pages_needed,
+        pages_brought_in=value.pages_brought_in,
+        margin=None if value.margin_ns is None else duration(value.margin_ns),
+        why=value.why,
+    )
+
+
 def event(
     value: events.Event, now_ns: int
 ) -> tuple[samplecache_pb2.EventKind.ValueType, samplecache_pb2.WatchEventsResponse]:
@@ -392,6 +465,10 @@ def event(
                 samplecache_pb2.EvictedEvent(sample_id=value.sample_id, freed_bytes=value.freed_bytes)
             )
             return samplecache_pb2.EVENT_KIND_EVICTED, message
+        case events.CueSettled():
+            message.cue_settled.schedule_id = value.schedule_id
+            message.cue_settled.cue.CopyFrom(cue_status(value, time.time_ns() - now_ns))
+            return samplecache_pb2.EVENT_KIND_CUE_SETTLED, message
         case events.SessionEnded():
             outcomes = PageOutcomes(value.pages_asked, value.pages_useful, value.pages_late, value.pages_wasted)
             message.session_ended.CopyFrom(

@@ -160,3 +160,66 @@ class SessionEnded(Event):
     pages_useful: int
     pages_late: int
     pages_wasted: int
+
+
+class CueState(enum.Enum):
+    """How a cue of a schedule stands."""
+
+    WAITING = "waiting"
+    """Its prefetch will begin as late as is safe."""
+    FETCHING = "fetching"
+    """Its pages are being brought in."""
+    READY = "ready"
+    """All of its pages were in RAM before its time."""
+    LATE = "late"
+    """Its time came before all of its pages had."""
+    GAVE_WAY = "gave_way"
+    """Its time came and it was not prefetched: there was no room."""
+    CANCELLED = "cancelled"
+    """It was cancelled or replaced."""
+    FAILED = "failed"
+    """It could not be prefetched."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether it stays that way."""
+        return self not in (CueState.WAITING, CueState.FETCHING)
+
+
+@dataclass(frozen=True, slots=True)
+class CueSettled(Event):
+    """A cue of a schedule was settled.
+
+    Attributes
+    ----------
+    schedule_id, cue_id : str
+        Which.
+    sample_id : str
+        The sample that it announced.
+    strategy : str
+        The strategy that its prefetch got; empty if that never began.
+    state : CueState
+        What became of it.
+    due_ns : int
+        When it is to be played, on the cache's clock.
+    sureness : float
+        How sure that is, 0 to 1.
+    pages_needed, pages_brought_in : int
+        Pages that were not in RAM when its prefetch began, and those of them that are now.
+    margin_ns : int or None
+        How long before its time all pages were in; None unless it is ready.
+    why : str
+        Why it gave way, was cancelled, failed, or came short, with the remedy.
+    """
+
+    schedule_id: str
+    cue_id: str
+    sample_id: str
+    strategy: str
+    state: CueState
+    due_ns: int
+    sureness: float
+    pages_needed: int
+    pages_brought_in: int
+    margin_ns: int | None
+    why: str

@@ -22,6 +22,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from samplecache.v1 import audio_pb2 as _audio_pb2
 from samplecache.v1 import playback_pb2 as _playback_pb2
 from samplecache.v1 import sample_pb2 as _sample_pb2
+from samplecache.v1 import schedule_pb2 as _schedule_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -51,6 +52,8 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """The store dropped a sample to make room."""
     EVENT_KIND_SESSION_ENDED: _EventKind.ValueType  # 6
     """A session ended."""
+    EVENT_KIND_CUE_SETTLED: _EventKind.ValueType  # 7
+    """A cue of a schedule was settled."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """Kinds of event."""
@@ -67,6 +70,8 @@ EVENT_KIND_EVICTED: EventKind.ValueType  # 4
 """The store dropped a sample to make room."""
 EVENT_KIND_SESSION_ENDED: EventKind.ValueType  # 6
 """A session ended."""
+EVENT_KIND_CUE_SETTLED: EventKind.ValueType  # 7
+"""A cue of a schedule was settled."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 @_typing.final
@@ -1386,6 +1391,7 @@ class GetStatsResponse(_message.Message):
     SWAP_IN_PAGES_FIELD_NUMBER: _builtins.int
     SWAP_OUT_PAGES_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
+    CUES_FIELD_NUMBER: _builtins.int
     kernel: _builtins.str
     """"linux" or "simulated"."""
     samples: _builtins.int
@@ -1412,6 +1418,8 @@ class GetStatsResponse(_message.Message):
     """Pages read from swap by the whole machine since it began (pswpin)."""
     swap_out_pages: _builtins.int
     """Pages written to swap by the whole machine since it began (pswpout)."""
+    cues: _builtins.int
+    """Cues of schedules whose time is not over."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the server started."""
@@ -1448,10 +1456,11 @@ class GetStatsResponse(_message.Message):
         swap_in_pages: _builtins.int = ...,
         swap_out_pages: _builtins.int = ...,
         triggers: Global___TriggerStats | None = ...,
+        cues: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "triggers", b"triggers", "witness", b"witness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "contents", b"contents", "evictions", b"evictions", "kernel", b"kernel", "lock_budget_bytes", b"lock_budget_bytes", "locked_bytes", b"locked_bytes", "prefetches", b"prefetches", "samples", b"samples", "sessions", b"sessions", "start_time", b"start_time", "strategies", b"strategies", "swap_in_pages", b"swap_in_pages", "swap_out_pages", b"swap_out_pages", "triggers", b"triggers", "uploads", b"uploads", "used_bytes", b"used_bytes", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "contents", b"contents", "cues", b"cues", "evictions", b"evictions", "kernel", b"kernel", "lock_budget_bytes", b"lock_budget_bytes", "locked_bytes", b"locked_bytes", "prefetches", b"prefetches", "samples", b"samples", "sessions", b"sessions", "start_time", b"start_time", "strategies", b"strategies", "swap_in_pages", b"swap_in_pages", "swap_out_pages", b"swap_out_pages", "triggers", b"triggers", "uploads", b"uploads", "used_bytes", b"used_bytes", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1465,8 +1474,11 @@ class WatchEventsRequest(_message.Message):
 
     KINDS_FIELD_NUMBER: _builtins.int
     SAMPLE_ID_FIELD_NUMBER: _builtins.int
+    SCHEDULE_ID_FIELD_NUMBER: _builtins.int
     sample_id: _builtins.str
     """Only events of this sample. Default: all."""
+    schedule_id: _builtins.str
+    """Only events of this schedule. Default: all."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___EventKind.ValueType]:
         """Only these kinds. Default: all."""
@@ -1476,10 +1488,11 @@ class WatchEventsRequest(_message.Message):
         *,
         kinds: _abc.Iterable[Global___EventKind.ValueType] | None = ...,
         sample_id: _builtins.str = ...,
+        schedule_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "sample_id", b"sample_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "sample_id", b"sample_id", "schedule_id", b"schedule_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1666,6 +1679,34 @@ class SessionEndedEvent(_message.Message):
 Global___SessionEndedEvent: _TypeAlias = SessionEndedEvent  # noqa: Y015
 
 @_typing.final
+class CueSettledEvent(_message.Message):
+    """A cue of a schedule was settled: it is ready, late, cancelled, failed, or gave way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULE_ID_FIELD_NUMBER: _builtins.int
+    CUE_FIELD_NUMBER: _builtins.int
+    schedule_id: _builtins.str
+    """The schedule."""
+    @_builtins.property
+    def cue(self) -> _schedule_pb2.CueStatus:
+        """The cue."""
+
+    def __init__(
+        self,
+        *,
+        schedule_id: _builtins.str = ...,
+        cue: _schedule_pb2.CueStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cue", b"cue"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cue", b"cue", "schedule_id", b"schedule_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CueSettledEvent: _TypeAlias = CueSettledEvent  # noqa: Y015
+
+@_typing.final
 class WatchEventsResponse(_message.Message):
     """One event."""
 
@@ -1679,6 +1720,7 @@ class WatchEventsResponse(_message.Message):
     EVICTED_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     SESSION_ENDED_FIELD_NUMBER: _builtins.int
+    CUE_SETTLED_FIELD_NUMBER: _builtins.int
     lost: _builtins.int
     """Events that this watcher has lost before this one because it was too slow."""
     @_builtins.property
@@ -1709,6 +1751,10 @@ class WatchEventsResponse(_message.Message):
     def session_ended(self) -> Global___SessionEndedEvent:
         """A session ended."""
 
+    @_builtins.property
+    def cue_settled(self) -> Global___CueSettledEvent:
+        """A cue of a schedule was settled."""
+
     def __init__(
         self,
         *,
@@ -1720,12 +1766,13 @@ class WatchEventsResponse(_message.Message):
         evicted: Global___EvictedEvent | None = ...,
         started: Global___WatchStarted | None = ...,
         session_ended: Global___SessionEndedEvent | None = ...,
+        cue_settled: Global___CueSettledEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "event", b"event", "evicted", b"evicted", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cue_settled", b"cue_settled", "degraded", b"degraded", "event", b"event", "evicted", b"evicted", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "event", b"event", "evicted", b"evicted", "lost", b"lost", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cue_settled", b"cue_settled", "degraded", b"degraded", "event", b"event", "evicted", b"evicted", "lost", b"lost", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["underrun", "prefetch_done", "degraded", "evicted", "started", "session_ended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["underrun", "prefetch_done", "degraded", "evicted", "started", "session_ended", "cue_settled"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

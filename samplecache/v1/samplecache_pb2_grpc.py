@@ -5,6 +5,7 @@ import warnings
 
 from samplecache.v1 import playback_pb2 as samplecache_dot_v1_dot_playback__pb2
 from samplecache.v1 import samplecache_pb2 as samplecache_dot_v1_dot_samplecache__pb2
+from samplecache.v1 import schedule_pb2 as samplecache_dot_v1_dot_schedule__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -75,6 +76,21 @@ class SampleCacheServiceStub:
                 '/samplecache.v1.SampleCacheService/Prefetch',
                 request_serializer=samplecache_dot_v1_dot_samplecache__pb2.PrefetchRequest.SerializeToString,
                 response_deserializer=samplecache_dot_v1_dot_samplecache__pb2.PrefetchResponse.FromString,
+                _registered_method=True)
+        self.Schedule = channel.unary_unary(
+                '/samplecache.v1.SampleCacheService/Schedule',
+                request_serializer=samplecache_dot_v1_dot_schedule__pb2.ScheduleRequest.SerializeToString,
+                response_deserializer=samplecache_dot_v1_dot_schedule__pb2.ScheduleResponse.FromString,
+                _registered_method=True)
+        self.GetSchedule = channel.unary_unary(
+                '/samplecache.v1.SampleCacheService/GetSchedule',
+                request_serializer=samplecache_dot_v1_dot_schedule__pb2.GetScheduleRequest.SerializeToString,
+                response_deserializer=samplecache_dot_v1_dot_schedule__pb2.GetScheduleResponse.FromString,
+                _registered_method=True)
+        self.CancelSchedule = channel.unary_unary(
+                '/samplecache.v1.SampleCacheService/CancelSchedule',
+                request_serializer=samplecache_dot_v1_dot_schedule__pb2.CancelScheduleRequest.SerializeToString,
+                response_deserializer=samplecache_dot_v1_dot_schedule__pb2.CancelScheduleResponse.FromString,
                 _registered_method=True)
         self.Play = channel.stream_stream(
                 '/samplecache.v1.SampleCacheService/Play',
@@ -190,6 +206,34 @@ class SampleCacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Schedule(self, request, context):
+        """Announces what will be played when, and how surely; answers at once. Each cue's pages are brought in as late as is
+        safe, by what page-ins cost here, in the order of their times. What is less sure gives way first where the device,
+        memory or limits leave no room for all. Nothing changes unless the whole request can be taken. What became of each cue
+        is told by the event cue_settled and by GetSchedule.
+
+        INVALID_ARGUMENT: a bad or repeated id, a time that is missing, past or more than an hour ahead, a sureness outside
+        0.0 to 1.0, an unknown strategy, or a request_id that came before with another request. NOT_FOUND: no such sample.
+        OUT_OF_RANGE: a span past the end. RESOURCE_EXHAUSTED: too many cues.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSchedule(self, request, context):
+        """Tells how a schedule's cues stand. NOT_FOUND: there is none of that name, or its time is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSchedule(self, request, context):
+        """Cancels a schedule, or some of its cues. NOT_FOUND: there is none of that name and allow_missing is false.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Play(self, request_iterator, context):
         """Plays a sample. The first command must be PlayStart; the first answer is PlayStarted, the last PlaySummary. When the
         client half-closes, the session plays on to its end.
@@ -294,6 +338,21 @@ def add_SampleCacheServiceServicer_to_server(servicer, server):
                     servicer.Prefetch,
                     request_deserializer=samplecache_dot_v1_dot_samplecache__pb2.PrefetchRequest.FromString,
                     response_serializer=samplecache_dot_v1_dot_samplecache__pb2.PrefetchResponse.SerializeToString,
+            ),
+            'Schedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.Schedule,
+                    request_deserializer=samplecache_dot_v1_dot_schedule__pb2.ScheduleRequest.FromString,
+                    response_serializer=samplecache_dot_v1_dot_schedule__pb2.ScheduleResponse.SerializeToString,
+            ),
+            'GetSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSchedule,
+                    request_deserializer=samplecache_dot_v1_dot_schedule__pb2.GetScheduleRequest.FromString,
+                    response_serializer=samplecache_dot_v1_dot_schedule__pb2.GetScheduleResponse.SerializeToString,
+            ),
+            'CancelSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSchedule,
+                    request_deserializer=samplecache_dot_v1_dot_schedule__pb2.CancelScheduleRequest.FromString,
+                    response_serializer=samplecache_dot_v1_dot_schedule__pb2.CancelScheduleResponse.SerializeToString,
             ),
             'Play': grpc.stream_stream_rpc_method_handler(
                     servicer.Play,
@@ -553,6 +612,87 @@ class SampleCacheService:
             '/samplecache.v1.SampleCacheService/Prefetch',
             samplecache_dot_v1_dot_samplecache__pb2.PrefetchRequest.SerializeToString,
             samplecache_dot_v1_dot_samplecache__pb2.PrefetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Schedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/samplecache.v1.SampleCacheService/Schedule',
+            samplecache_dot_v1_dot_schedule__pb2.ScheduleRequest.SerializeToString,
+            samplecache_dot_v1_dot_schedule__pb2.ScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/samplecache.v1.SampleCacheService/GetSchedule',
+            samplecache_dot_v1_dot_schedule__pb2.GetScheduleRequest.SerializeToString,
+            samplecache_dot_v1_dot_schedule__pb2.GetScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/samplecache.v1.SampleCacheService/CancelSchedule',
+            samplecache_dot_v1_dot_schedule__pb2.CancelScheduleRequest.SerializeToString,
+            samplecache_dot_v1_dot_schedule__pb2.CancelScheduleResponse.FromString,
             options,
             channel_credentials,
             insecure,

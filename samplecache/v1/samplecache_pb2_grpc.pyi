@@ -15,6 +15,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from samplecache.v1 import playback_pb2 as _playback_pb2
 from samplecache.v1 import samplecache_pb2 as _samplecache_pb2
+from samplecache.v1 import schedule_pb2 as _schedule_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -73,6 +74,20 @@ class SampleCacheServiceStub:
     OUT_OF_RANGE: a span past the end; RESOURCE_EXHAUSTED: too many prefetches.
     A deadline that passes is no error: the result says what was missing.
     """
+    Schedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.ScheduleRequest, _schedule_pb2.ScheduleResponse]
+    """Announces what will be played when, and how surely; answers at once. Each cue's pages are brought in as late as is
+    safe, by what page-ins cost here, in the order of their times. What is less sure gives way first where the device,
+    memory or limits leave no room for all. Nothing changes unless the whole request can be taken. What became of each cue
+    is told by the event cue_settled and by GetSchedule.
+
+    INVALID_ARGUMENT: a bad or repeated id, a time that is missing, past or more than an hour ahead, a sureness outside
+    0.0 to 1.0, an unknown strategy, or a request_id that came before with another request. NOT_FOUND: no such sample.
+    OUT_OF_RANGE: a span past the end. RESOURCE_EXHAUSTED: too many cues.
+    """
+    GetSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.GetScheduleRequest, _schedule_pb2.GetScheduleResponse]
+    """Tells how a schedule's cues stand. NOT_FOUND: there is none of that name, or its time is over."""
+    CancelSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_pb2.CancelScheduleRequest, _schedule_pb2.CancelScheduleResponse]
+    """Cancels a schedule, or some of its cues. NOT_FOUND: there is none of that name and allow_missing is false."""
     Play: _grpc.StreamStreamMultiCallable[_playback_pb2.PlayRequest, _playback_pb2.PlayResponse]
     """Plays a sample. The first command must be PlayStart; the first answer is PlayStarted, the last PlaySummary. When the
     client half-closes, the session plays on to its end.
@@ -134,6 +149,20 @@ class SampleCacheServiceAsyncStub(SampleCacheServiceStub):
     OUT_OF_RANGE: a span past the end; RESOURCE_EXHAUSTED: too many prefetches.
     A deadline that passes is no error: the result says what was missing.
     """
+    Schedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.ScheduleRequest, _schedule_pb2.ScheduleResponse]  # type: ignore[assignment]
+    """Announces what will be played when, and how surely; answers at once. Each cue's pages are brought in as late as is
+    safe, by what page-ins cost here, in the order of their times. What is less sure gives way first where the device,
+    memory or limits leave no room for all. Nothing changes unless the whole request can be taken. What became of each cue
+    is told by the event cue_settled and by GetSchedule.
+
+    INVALID_ARGUMENT: a bad or repeated id, a time that is missing, past or more than an hour ahead, a sureness outside
+    0.0 to 1.0, an unknown strategy, or a request_id that came before with another request. NOT_FOUND: no such sample.
+    OUT_OF_RANGE: a span past the end. RESOURCE_EXHAUSTED: too many cues.
+    """
+    GetSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.GetScheduleRequest, _schedule_pb2.GetScheduleResponse]  # type: ignore[assignment]
+    """Tells how a schedule's cues stand. NOT_FOUND: there is none of that name, or its time is over."""
+    CancelSchedule: _aio.UnaryUnaryMultiCallable[_schedule_pb2.CancelScheduleRequest, _schedule_pb2.CancelScheduleResponse]  # type: ignore[assignment]
+    """Cancels a schedule, or some of its cues. NOT_FOUND: there is none of that name and allow_missing is false."""
     Play: _aio.StreamStreamMultiCallable[_playback_pb2.PlayRequest, _playback_pb2.PlayResponse]  # type: ignore[assignment]
     """Plays a sample. The first command must be PlayStart; the first answer is PlayStarted, the last PlaySummary. When the
     client half-closes, the session plays on to its end.
@@ -240,6 +269,38 @@ class SampleCacheServiceServicer(metaclass=_abc_1.ABCMeta):
         OUT_OF_RANGE: a span past the end; RESOURCE_EXHAUSTED: too many prefetches.
         A deadline that passes is no error: the result says what was missing.
         """
+
+    @_abc_1.abstractmethod
+    def Schedule(
+        self,
+        request: _schedule_pb2.ScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.ScheduleResponse, _abc.Awaitable[_schedule_pb2.ScheduleResponse]]:
+        """Announces what will be played when, and how surely; answers at once. Each cue's pages are brought in as late as is
+        safe, by what page-ins cost here, in the order of their times. What is less sure gives way first where the device,
+        memory or limits leave no room for all. Nothing changes unless the whole request can be taken. What became of each cue
+        is told by the event cue_settled and by GetSchedule.
+
+        INVALID_ARGUMENT: a bad or repeated id, a time that is missing, past or more than an hour ahead, a sureness outside
+        0.0 to 1.0, an unknown strategy, or a request_id that came before with another request. NOT_FOUND: no such sample.
+        OUT_OF_RANGE: a span past the end. RESOURCE_EXHAUSTED: too many cues.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSchedule(
+        self,
+        request: _schedule_pb2.GetScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.GetScheduleResponse, _abc.Awaitable[_schedule_pb2.GetScheduleResponse]]:
+        """Tells how a schedule's cues stand. NOT_FOUND: there is none of that name, or its time is over."""
+
+    @_abc_1.abstractmethod
+    def CancelSchedule(
+        self,
+        request: _schedule_pb2.CancelScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_schedule_pb2.CancelScheduleResponse, _abc.Awaitable[_schedule_pb2.CancelScheduleResponse]]:
+        """Cancels a schedule, or some of its cues. NOT_FOUND: there is none of that name and allow_missing is false."""
 
     @_abc_1.abstractmethod
     def Play(

@@ -351,3 +351,31 @@ def test_doctor_without_a_server_checks_the_rest() -> None:
     result = Shell("127.0.0.1:1").run("doctor", exit_code=1)
     assert "memory pressure: " in result.stdout
     assert result.stderr.startswith("error: no server answers")
+
+
+# --- schedules: last, since they make the server measure its device ---
+
+
+def test_schedule(shell: Shell, kick: Path, tmp_path: Path) -> None:
+    shell.run("evict", "kick")
+    (settled,) = shell.events("schedule", "kick@+300ms", "--strategy", "touch", "--wait")
+    assert [settled[key] for key in ("cue_id", "state", "pages_needed", "pages_brought_in")] == ["1", "ready", 2, 2]
+    assert 0 < settled["margin_ns"] < 300_000_000
+    told = shell.run("schedule", "kick@+200ms", "--wait").stdout
+    assert told.startswith("cue 1 (kick): ready ")
+    assert " before its time, 0 of 0 pages, strategy " in told
+    song = tmp_path / "song.txt"
+    song.write_text("# what comes next\nkick@+60s\n\nkick@+61s?0.5  # perhaps\n")
+    announced = shell.json("schedule", "--file", str(song), "--id", "song")
+    assert announced["schedule_id"] == "song"
+    assert [(cue["cue_id"], cue["sureness"], cue["state"]) for cue in announced["cues"]] == [
+        ("1", 1.0, "waiting"),
+        ("2", 0.5, "waiting"),
+    ]
+    shown = shell.json("schedule", "--id", "song")
+    assert [(cue["cue_id"], cue["state"]) for cue in shown["cues"]] == [("1", "waiting"), ("2", "waiting")]
+    assert "waiting" in shell.run("schedule", "--id", "song").stdout
+    cancelled = shell.json("schedule", "--id", "song", "--cancel")["cues"]
+    assert [cue["state"] for cue in cancelled] == ["cancelled", "cancelled"]
+    missing = shell.run("schedule", "--file", str(tmp_path / "none.txt"), exit_code=1)
+    assert "cannot be read" in missing.stderr

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from stepped_workers import SteppedWorkers
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache import CacheSettings, SampleCache
 from samplecache.cache.session import PlayOptions
 from samplecache.cache.triggers import HOLDER
-from samplecache.cache.work import Agenda, Work
 from samplecache.clock import NS_PER_MS, NS_PER_S, VirtualClock
 from samplecache.errors import SamplecacheError
 from samplecache.kernel.port import Region, Span
@@ -25,34 +25,6 @@ HEADS_PAGES = 9
 """Three quarters of them."""
 NAMES = ["kick", "snare", "hat", "clap"]
 MONO = AudioFormat(48_000, 1, Encoding.S16)
-
-
-class SteppedWorkers:
-    """One worker, who works when told to, on a clock that moves only then."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self._clock = clock
-        self._agenda = Agenda()
-
-    def submit(self, work: Work, deadline_ns: int, urgency: int = 0) -> None:
-        self._agenda.submit(work, deadline_ns, urgency)
-
-    def call_at(self, work: Work, time_ns: int) -> None:
-        self._agenda.call_at(work, time_ns)
-
-    def close(self) -> None:
-        self._agenda.clear()
-
-    def work_until(self, time_ns: int) -> None:
-        """Do what there is to do, until nothing is before `time_ns`."""
-        while True:
-            while (work := self._agenda.take(self._clock.now_ns())) is not None:
-                for _ in work() or ():
-                    pass
-            next_ns = self._agenda.next_ns
-            if next_ns is None or next_ns > time_ns:
-                return
-            self._clock.sleep_until(next_ns)
 
 
 class Lives(RuleBasedStateMachine):

@@ -21,6 +21,7 @@ from samplecache.cli.deck import Window
 from samplecache.cli.doctoring import check_pressure
 from samplecache.cli.document import document, event_document
 from samplecache.cli.paging import page_bar
+from samplecache.cli.scheduling import parse_cue
 from samplecache.cli.serving import KernelChoice
 from samplecache.cli.sound_files import SoundFile, find
 from samplecache.cli.values import EncodingName, encoding_of, parse_raw_format, parse_size
@@ -183,6 +184,7 @@ def test_events_bear_their_name_and_causes_theirs() -> None:
         "chosen_by": "hook",
         "degraded_from": "",
         "notes": [],
+        "why": "",
     }
 
 
@@ -266,6 +268,13 @@ def test_pressure(tmp_path: Path) -> None:
         ["serve", "--budget", "lots"],
         ["serve", "--kernel", "hurd"],
         ["watch", "--kind", "rain"],
+        ["schedule"],
+        ["schedule", "kick"],
+        ["schedule", "kick@1.5s"],
+        ["schedule", "kick@+1h"],
+        ["schedule", "kick@+1s?1.5"],
+        ["schedule", "--cancel"],
+        ["schedule", "kick@+1s", "--id", "song", "--cancel"],
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str]) -> None:
@@ -273,6 +282,21 @@ def test_wrong_usage_exits_with_2_and_says_why(arguments: list[str]) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Error: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "after_ns", "sureness"),
+    [
+        ("kick@+1.5s", 1_500_000_000, 1.0),
+        ("kick@+800ms", 800_000_000, 1.0),
+        ("kick@+2?0.25", 2_000_000_000, 0.25),
+        (" kick@+0s?1 ", 0, 1.0),
+    ],
+)
+def test_a_cue_says_when_and_how_surely(text: str, after_ns: int, sureness: float) -> None:
+    cue = parse_cue(text, "touch")
+    assert (cue.sample_id, cue.strategy, cue.sureness) == ("kick", "touch", sureness)
+    assert cue.after.ToNanoseconds() == after_ns
 
 
 def test_version() -> None:

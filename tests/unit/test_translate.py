@@ -17,7 +17,7 @@ from samplecache.kernel.port import FaultCounts, Residency, Span, Tier
 from samplecache.service import translate
 from samplecache.strategy import events
 from samplecache.strategy.registry import ChosenBy
-from samplecache.v1 import audio_pb2, playback_pb2, sample_pb2
+from samplecache.v1 import audio_pb2, playback_pb2, sample_pb2, schedule_pb2
 from samplecache.v1 import samplecache_pb2 as pb
 
 FORMATS = st.builds(
@@ -101,6 +101,9 @@ EVENTS = [
     events.PrefetchDone(0, "a", "touch", 5, 3, 7, True, False),
     events.Degraded(0, "a", "touch", "mlock", "Because. Mend it."),
     events.Evicted(0, "a", 4096),
+    events.CueSettled(
+        0, "song", "1", "a", "touch", events.CueState.GAVE_WAY, 5, 0.5, 3, 2, None, "No room. Announce less."
+    ),
     events.SessionEnded(0, "session-1", "a", "touch", 9, 2, 40, 10, 6, 1, 3),
 ]
 
@@ -109,11 +112,11 @@ def test_every_event_has_its_kind() -> None:
     # By name: a class with slots is made twice, and the first one lives on.
     assert {type(event).__name__ for event in EVENTS} == {kind.__name__ for kind in events.Event.__subclasses__()}
     kinds = [translate.event(event, 0)[0] for event in EVENTS]
-    assert kinds == [kind for kind in pb.EventKind.values() if kind]
+    assert sorted(kinds) == [kind for kind in pb.EventKind.values() if kind]
 
 
 def test_events_keep_what_they_say() -> None:
-    underrun, done, degraded, evicted, ended = (translate.event(event, 0)[1] for event in EVENTS)
+    underrun, done, degraded, evicted, cue, ended = (translate.event(event, 0)[1] for event in EVENTS)
     assert underrun.underrun == pb.UnderrunEvent(
         session_id="session-1",
         sample_id="a",
@@ -132,6 +135,10 @@ def test_events_keep_what_they_say() -> None:
         sample_id="a", strategy="touch", wanted="mlock", why="Because. Mend it."
     )
     assert evicted.evicted == pb.EvictedEvent(sample_id="a", freed_bytes=4096)
+    settled = cue.cue_settled
+    assert (settled.schedule_id, settled.cue.cue_id, settled.cue.why) == ("song", "1", "No room. Announce less.")
+    assert (settled.cue.state, settled.cue.HasField("margin")) == (schedule_pb2.CUE_STATE_GAVE_WAY, False)
+    assert (settled.cue.pages_needed, settled.cue.pages_brought_in, settled.cue.sureness) == (3, 2, 0.5)
     assert ended.session_ended == pb.SessionEndedEvent(
         session_id="session-1",
         sample_id="a",

@@ -36,7 +36,7 @@ from samplecache.v1 import playback_pb2, samplecache_pb2
 from samplecache.witness import Witness
 
 TELL_S: Final = 0.05
-"""How often the owner is told what was played; no strategy sees an older playhead. Each time costs what a block does."""
+"""How often the owner is told what was played; no strategy sees an older playhead. Each costs what a block does."""
 
 _SERVICE: Final = samplecache_pb2.DESCRIPTOR.services_by_name["SampleCacheService"].full_name
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any, Final
 
+import grpc.aio
+
 from samplecache.cache.playback import Block
 from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBatch, ReadBlock
 from samplecache.cache.session import Session
@@ -165,6 +167,9 @@ class PlayHandlers(Readers):
                 stats=await self.session_stats(session), next_frame=session.playback.next_frame
             )
             await context.write(playback_pb2.PlayResponse(summary=summary))
+        except grpc.aio.InternalError:
+            # A write to a client that has just gone; that it has, which cancels this call, is only noticed afterwards.
+            raise asyncio.CancelledError from None
         finally:
             session.close()
             await commands.close()

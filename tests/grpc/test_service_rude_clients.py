@@ -120,6 +120,29 @@ async def test_a_connection_that_breaks_mid_stream_leaves_nothing_behind(served:
     await served.evict("a")
 
 
+class Gone:
+    """The context of a call whose client goes away while its second answer is being written."""
+
+    def __init__(self) -> None:
+        self.written: list[object] = []
+
+    async def write(self, message: object) -> None:
+        if self.written:
+            raise grpc.aio.InternalError("the transport is closed")
+        self.written.append(message)
+
+
+async def test_a_write_to_a_client_that_has_gone_is_a_cancelled_call_and_no_error_of_ours(served: Served) -> None:
+    await served.put("a", pcm(RATE_HZ))
+
+    async def requests() -> AsyncIterator[play.PlayRequest]:
+        yield play.PlayRequest(start=play.PlayStart(sample_id="a"))
+
+    with pytest.raises(asyncio.CancelledError):
+        await served.server._servicer.Play(requests(), Gone())
+    await until(lambda: served.cache.session_count == 0)
+
+
 async def test_of_more_streams_than_sessions_the_rest_is_told_and_the_first_play_on(serve: Serve) -> None:
     served = await serve(max_sessions=8)
     data = pcm(RATE_HZ)

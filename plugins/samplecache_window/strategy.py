@@ -30,6 +30,9 @@ TAKEN_MOST: Final = 3
 SLACK_NS: Final = 100 * MS
 """How much later than asked for a look may come: a worker may be waiting for the device just then."""
 
+UNPACED_NS: Final = 20 * MS
+"""Time between two looks where there is no pace."""
+
 LET_GO_PAGES: Final = 32
 """What was played is let go of in so many pages at a time, so that not every look costs a call for it."""
 
@@ -88,7 +91,9 @@ class SlidingWindow(PrefetchStrategy):
     # --- ahead ---
 
     def _decide(self, view: View) -> Iterator[Action]:
-        length_ns = self._length.look(view)
+        # Who takes blocks as fast as they come gets all there may be, and is looked after all the time.
+        unpaced = view.playing and view.deadline_ns is None
+        length_ns = MOST_NS if unpaced else self._length.look(view)
         period_ns = max(RECHECK_NS, length_ns // 4)
         self._remember(view.residency)
         self._window = window = tuple(segments(view, length_ns))
@@ -101,7 +106,9 @@ class SlidingWindow(PrefetchStrategy):
                 behind_time |= isinstance(action, Advise) and action.span.start < near.stop
                 yield action
         if window:
-            if behind_time:
+            if unpaced:
+                period_ns = UNPACED_NS
+            elif behind_time:
                 period_ns = RECHECK_NS // 2
             at_ns = view.now_ns + period_ns
             if not view.playing and view.deadline_ns is not None:

@@ -126,6 +126,11 @@ class TestAhead:
             recheck(0, WINDOW, 20 * S - UNMEASURED_NS),
         ]
 
+    def test_without_a_pace_it_brings_in_all_it_may_and_looks_again_soon(self) -> None:
+        actions = list(SlidingWindow().prepare(view(where(0, ("s", 1001)), due_ns=None, now_ns=S)))
+        assert actions[-2].span.stop == 1001
+        assert actions[-1] == recheck(0, 1001, S + 20 * MS)
+
     def test_nothing_is_left_to_do_at_the_end(self) -> None:
         at_the_end = view(where(PAGES), start=PAGES, due_ns=None)
         assert list(SlidingWindow().prepare(at_the_end)) == []

@@ -192,7 +192,7 @@ CASES: Final = {
                 Contender("none", "resident", tagged=False, cold=False),
                 Contender("none", tagged=False),
                 Contender("willneed", tagged=False),
-                Contender("window", "window, trigger"),
+                Contender("window", "window + trigger"),
             ),
             settings=(("lock_budget", 8 * MIB),),
             simulated_device="hdd-laptop-2008",

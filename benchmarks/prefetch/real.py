@@ -142,7 +142,7 @@ def run(case: Case, contender: Contender, server: Server) -> Run:
         tuple(heard),
         after.swap_in_pages - before.swap_in_pages,
         _pages_played(workload),
-        None,
+        after.prefetch_budget.peak_bytes,
         cpu_ns,
         elapsed_ns,
         machine_ns,

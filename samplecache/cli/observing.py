@@ -161,6 +161,9 @@ def _event_line(response: WatchEventsResponse) -> str:
 
 def _print_stats(response: GetStatsResponse) -> None:
     from samplecache.cli import render
+    from samplecache.v1.samplecache_pb2 import PressureLevel
+
+    ahead = response.prefetch_budget
 
     render.print_facts(
         (
@@ -169,6 +172,12 @@ def _print_stats(response: GetStatsResponse) -> None:
             ("samples", f"{response.samples} ({response.contents} distinct)"),
             ("memory", f"{render.size(response.used_bytes)} of {render.size(response.budget_bytes)}"),
             ("locked", f"{render.size(response.locked_bytes)} of {render.size(response.lock_budget_bytes)}"),
+            (
+                "brought in ahead",
+                f"{render.size(ahead.used_bytes)} of {render.size(ahead.effective_bytes)}, at most "
+                f"{render.size(ahead.peak_bytes)} of {render.size(ahead.budget_bytes)}; memory pressure: "
+                f"{PressureLevel.Name(ahead.pressure).rpartition('_')[2].lower()}",
+            ),
             ("sessions", response.sessions),
             ("prefetches", response.prefetches),
             ("uploads", response.uploads),

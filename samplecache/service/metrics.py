@@ -42,6 +42,14 @@ _STRATEGY_COUNTERS: Final[dict[str, tuple[str, Callable[[pb.StrategyStats], floa
 }
 
 
+_PREFETCH_BUDGET_GAUGES: Final = {
+    "budget_bytes": "The prefetch budget, in bytes.",
+    "effective_bytes": "What of the prefetch budget may be used while memory is as short as now.",
+    "used_bytes": "Bytes brought in ahead and not read yet.",
+    "peak_bytes": "The most bytes brought in ahead and not read yet, at a time.",
+}
+
+
 class _CacheCollector(Collector):
     """Turns stats into metrics at each scrape."""
 
@@ -57,6 +65,9 @@ class _CacheCollector(Collector):
         stats = self._stats()
         for name, text in _GAUGES.items():
             yield GaugeMetricFamily(f"samplecache_{name}", text, value=getattr(stats, name))
+        for name, text in _PREFETCH_BUDGET_GAUGES.items():
+            value = getattr(stats.prefetch_budget, name)
+            yield GaugeMetricFamily(f"samplecache_prefetch_{name}", text, value=value)
         for name, text in _COUNTERS.items():
             yield CounterMetricFamily(f"samplecache_{name}", text, value=getattr(stats, name))
         for name, (text, value) in _STRATEGY_COUNTERS.items():

@@ -77,6 +77,13 @@ class ObservingHandlers(Handlers):
             swap_out_pages=swap.pswpout,
             cues=len(cache.schedules),
             triggers=translate.trigger_stats(cache.triggers.figures),
+            prefetch_budget=pb.PrefetchBudgetStats(
+                budget_bytes=cache.prefetch_budget.budget_bytes,
+                effective_bytes=cache.prefetch_budget.effective_bytes,
+                used_bytes=cache.prefetch_budget.used_bytes,
+                peak_bytes=cache.prefetch_budget.peak_bytes,
+                pressure=pb.PressureLevel.Value(f"PRESSURE_LEVEL_{cache.pressure.level.name}"),
+            ),
         )
         if cache.witness is not None:
             seen = cache.witness.report()

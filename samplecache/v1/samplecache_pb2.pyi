@@ -34,6 +34,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PressureLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PressureLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PressureLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRESSURE_LEVEL_UNSPECIFIED: _PressureLevel.ValueType  # 0
+    """Never sent."""
+    PRESSURE_LEVEL_NONE: _PressureLevel.ValueType  # 1
+    """Nobody waits for memory."""
+    PRESSURE_LEVEL_SOME: _PressureLevel.ValueType  # 2
+    """Some wait for memory some of the time: less is brought in ahead, and nothing that is not sure to be played."""
+    PRESSURE_LEVEL_FULL: _PressureLevel.ValueType  # 3
+    """Everyone does at times: only what is about to be read is brought in."""
+
+class PressureLevel(_PressureLevel, metaclass=_PressureLevelEnumTypeWrapper):
+    """How short memory is."""
+
+PRESSURE_LEVEL_UNSPECIFIED: PressureLevel.ValueType  # 0
+"""Never sent."""
+PRESSURE_LEVEL_NONE: PressureLevel.ValueType  # 1
+"""Nobody waits for memory."""
+PRESSURE_LEVEL_SOME: PressureLevel.ValueType  # 2
+"""Some wait for memory some of the time: less is brought in ahead, and nothing that is not sure to be played."""
+PRESSURE_LEVEL_FULL: PressureLevel.ValueType  # 3
+"""Everyone does at times: only what is about to be read is brought in."""
+Global___PressureLevel: _TypeAlias = PressureLevel  # noqa: Y015
+
 class _EventKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1333,6 +1361,44 @@ class TriggerStats(_message.Message):
 Global___TriggerStats: _TypeAlias = TriggerStats  # noqa: Y015
 
 @_typing.final
+class PrefetchBudgetStats(_message.Message):
+    """What is brought in ahead of playing within the prefetch budget, which strategies such as "window" keep to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_BYTES_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    PRESSURE_FIELD_NUMBER: _builtins.int
+    budget_bytes: _builtins.int
+    """The budget, in bytes."""
+    effective_bytes: _builtins.int
+    """What of it may be used now, in bytes: less than all of it while memory is short."""
+    used_bytes: _builtins.int
+    """Bytes brought in and not read yet."""
+    peak_bytes: _builtins.int
+    """The most of them at a time since the start."""
+    pressure: Global___PressureLevel.ValueType
+    """How short memory is."""
+    def __init__(
+        self,
+        *,
+        budget_bytes: _builtins.int = ...,
+        effective_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        peak_bytes: _builtins.int = ...,
+        pressure: Global___PressureLevel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "effective_bytes", b"effective_bytes", "peak_bytes", b"peak_bytes", "pressure", b"pressure", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefetchBudgetStats: _TypeAlias = PrefetchBudgetStats  # noqa: Y015
+
+@_typing.final
 class WitnessStats(_message.Message):
     """Lateness of threads that only sleep, one a CPU: what the machine itself did."""
 
@@ -1392,6 +1458,7 @@ class GetStatsResponse(_message.Message):
     SWAP_OUT_PAGES_FIELD_NUMBER: _builtins.int
     TRIGGERS_FIELD_NUMBER: _builtins.int
     CUES_FIELD_NUMBER: _builtins.int
+    PREFETCH_BUDGET_FIELD_NUMBER: _builtins.int
     kernel: _builtins.str
     """"linux" or "simulated"."""
     samples: _builtins.int
@@ -1436,6 +1503,10 @@ class GetStatsResponse(_message.Message):
     def triggers(self) -> Global___TriggerStats:
         """Heads of samples tagged "trigger"."""
 
+    @_builtins.property
+    def prefetch_budget(self) -> Global___PrefetchBudgetStats:
+        """What is brought in ahead of playing."""
+
     def __init__(
         self,
         *,
@@ -1457,10 +1528,11 @@ class GetStatsResponse(_message.Message):
         swap_out_pages: _builtins.int = ...,
         triggers: Global___TriggerStats | None = ...,
         cues: _builtins.int = ...,
+        prefetch_budget: Global___PrefetchBudgetStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "triggers", b"triggers", "witness", b"witness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prefetch_budget", b"prefetch_budget", "start_time", b"start_time", "triggers", b"triggers", "witness", b"witness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "contents", b"contents", "cues", b"cues", "evictions", b"evictions", "kernel", b"kernel", "lock_budget_bytes", b"lock_budget_bytes", "locked_bytes", b"locked_bytes", "prefetches", b"prefetches", "samples", b"samples", "sessions", b"sessions", "start_time", b"start_time", "strategies", b"strategies", "swap_in_pages", b"swap_in_pages", "swap_out_pages", b"swap_out_pages", "triggers", b"triggers", "uploads", b"uploads", "used_bytes", b"used_bytes", "witness", b"witness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "contents", b"contents", "cues", b"cues", "evictions", b"evictions", "kernel", b"kernel", "lock_budget_bytes", b"lock_budget_bytes", "locked_bytes", b"locked_bytes", "prefetch_budget", b"prefetch_budget", "prefetches", b"prefetches", "samples", b"samples", "sessions", b"sessions", "start_time", b"start_time", "strategies", b"strategies", "swap_in_pages", b"swap_in_pages", "swap_out_pages", b"swap_out_pages", "triggers", b"triggers", "uploads", b"uploads", "used_bytes", b"used_bytes", "witness", b"witness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

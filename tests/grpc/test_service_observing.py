@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2
 from hook_plugin import HookPlugin
 from served import WAIT_S, Playing, Serve, Served, drain, pcm, refused, until
 
+from samplecache.clock import NS_PER_S
 from samplecache.strategy.events import Evicted
 from samplecache.v1 import playback_pb2 as play
 from samplecache.v1 import samplecache_pb2 as pb
@@ -164,6 +165,19 @@ async def test_stats_show_how_triggers_stand(serve: Serve) -> None:
     stats = await served.stub.GetStats(pb.GetStatsRequest())
     assert stats.triggers == pb.TriggerStats(samples=1, heads=1, locked_pages=stats.locked_bytes // 4096)
     assert stats.triggers.locked_pages >= 1
+
+
+async def test_stats_show_what_is_brought_in_ahead(serve: Serve) -> None:
+    served = await serve(prefetch_budget=1 << 20)
+    await served.put("a", DATA)
+    idle = (await served.stub.GetStats(pb.GetStatsRequest())).prefetch_budget
+    none = pb.PRESSURE_LEVEL_NONE
+    assert idle == pb.PrefetchBudgetStats(budget_bytes=1 << 20, effective_bytes=1 << 20, pressure=none)
+    served.cache.evict("a", timeout_ns=NS_PER_S)
+    await drain(served.stub.Prefetch(pb.PrefetchRequest(sample_id="a", strategy="window")))
+    ahead = (await served.stub.GetStats(pb.GetStatsRequest())).prefetch_budget
+    pages = -(-len(DATA) // 4096)
+    assert ahead.used_bytes == ahead.peak_bytes == pages * 4096
 
 
 async def test_a_watch_tells_of_what_fell_short(serve: Serve) -> None:

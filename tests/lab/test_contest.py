@@ -291,6 +291,7 @@ class TestTellingApart:
     def test_spread_is_told(self) -> None:
         assert str(Spread(2.0, 1.0, 10_000.0)) == "2 (1 to 10\u202f000)"
         assert str(Spread(0.123, 0.123, 0.123)) == "0.12"
+        assert str(Spread(0.001, 0.0, 0.001)) == "< 0.01 (0 to < 0.01)"
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,8 @@ def number(value: float) -> str:
     """Return a figure for people, with as many digits as it deserves."""
     if value == 0 or (value == round(value) and abs(value) < 10_000):
         return f"{value:.0f}"
+    if 0 < value < 0.005:
+        return "< 0.01"
     if abs(value) < 0.95:
         return f"{value:.2f}"
     return f"{value:.1f}" if abs(value) < 99.5 else f"{value:,.0f}".replace(",", "\u202f")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import os
 from pathlib import Path
@@ -80,6 +81,9 @@ def compare(
     ] = None,
     repeat: Annotated[int, typer.Option(min=0, max=1000, help="Repetitions; 0 for the scenario's.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Of schedules; else the scenario's.")] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, max=100, help="How often a run that the machine disturbed is played again.")
+    ] = 2,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", file_okay=False, help="Directory; else named like the scenario.")
     ] = None,
@@ -100,6 +104,7 @@ def compare(
     play = load(scenario)
     registry = StrategyRegistry.discover()
     plan = _plan(play, registry, kernel, device, memory, strategies, contenders, repeat, seed)
+    plan = dataclasses.replace(plan, retries=retries)
     directory = output or Path(f"{play.name}-report")
     identity = {"name": play.name, "seed": plan.seed, "text": play.text}
     log = RunLog.open(directory, identity)

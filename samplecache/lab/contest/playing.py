@@ -19,8 +19,6 @@ from samplecache.lab.scenarios.reading import Play
 from samplecache.lab.scenarios.score import Score
 from samplecache.strategy.registry import StrategyRegistry
 
-NOISY_NS: Final = 15_000_000
-"""A machine that wakes a sleeping thread later than that breaks sounds by itself."""
 RETRIES: Final = 2
 """How often a run that says nothing, or that the machine disturbed, is played again."""
 
@@ -53,6 +51,8 @@ class Plan:
         How often each.
     seed : int
         Of schedules and of the order.
+    retries : int
+        How often a run that says nothing, or that the machine disturbed, is played again.
     """
 
     play: Play
@@ -60,6 +60,7 @@ class Plan:
     contenders: tuple[str, ...]
     repetitions: int
     seed: int
+    retries: int = RETRIES
 
     def turns(self) -> Iterator[tuple[int, Case, str]]:
         """Yield repetition, case and contender of all runs, in their order."""
@@ -122,7 +123,7 @@ def play_all(
             if case.measured and measure is None:
                 measure = stack.enter_context(measure_with())
             player = measure if case.measured and measure is not None else simulate_with
-            for _ in range(1 + RETRIES):
+            for _ in range(1 + plan.retries):
                 run = _played(player, plan, repetition, case, contender)
                 log.add(run)
                 after(run)

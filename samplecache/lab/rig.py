@@ -254,6 +254,14 @@ class Rig:
         return self._memory.used_bytes
 
     @property
+    def working_bytes(self) -> int:
+        """What of :attr:`memory_bytes` is more than pages of files that no process has mapped, in bytes.
+
+        Those are what a start or a readahead left behind; the kernel takes them before anything that is in use.
+        """
+        return self._memory.used_bytes - self._memory.unmapped_cache_bytes
+
+    @property
     def disks(self) -> list[Disk]:
         """The disks under all of the machine's swap areas: those that limits on reads apply to."""
         disks = (procfs.disk_under(area.path) for area in procfs.swap_areas())

@@ -49,6 +49,11 @@ class MemoryGroup(Protocol):
         """What is charged to the group now, in bytes."""
         ...
 
+    @property
+    def unmapped_cache_bytes(self) -> int:
+        """How much of that is clean or dirty pages of files that no process has mapped: what goes first."""
+        ...
+
     def limit(self, memory_bytes: int | None) -> None:
         """Bound the memory, in bytes; None lifts the bound. May block while what is over it is reclaimed."""
         ...
@@ -83,6 +88,12 @@ class MemoryGroupV1:
         """See :class:`MemoryGroup`."""
         return int((self.directory / "memory.usage_in_bytes").read_text())
 
+    @property
+    def unmapped_cache_bytes(self) -> int:
+        """See :class:`MemoryGroup`."""
+        counts = _counts(self.directory / "memory.stat")
+        return max(0, counts["total_cache"] - counts["total_mapped_file"] - counts["total_shmem"])
+
     def limit(self, memory_bytes: int | None) -> None:
         """See :class:`MemoryGroup`."""
         _write(self.directory / "memory.limit_in_bytes", -1 if memory_bytes is None else memory_bytes)
@@ -102,6 +113,12 @@ class MemoryGroupV2:
     def used_bytes(self) -> int:
         """See :class:`MemoryGroup`."""
         return int((self.directory / "memory.current").read_text())
+
+    @property
+    def unmapped_cache_bytes(self) -> int:
+        """See :class:`MemoryGroup`."""
+        counts = _counts(self.directory / "memory.stat")
+        return max(0, counts["file"] - counts["file_mapped"] - counts["shmem"])
 
     def limit(self, memory_bytes: int | None) -> None:
         """See :class:`MemoryGroup`."""
@@ -219,6 +236,11 @@ def _enable(root: Path, controller: str, journal: Journal) -> Path:
                 remedy="Run on the host, outside of any container",
             ) from error
     return hierarchy
+
+
+def _counts(file: Path) -> dict[str, int]:
+    """Return the lines of a ``memory.stat``."""
+    return {name: int(count) for name, count in (line.split() for line in file.read_text().splitlines())}
 
 
 def _write(file: Path, value: int | str) -> None:

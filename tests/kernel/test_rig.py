@@ -239,3 +239,31 @@ def test_a_disk_too_small_is_told(directory: Path) -> None:
 def test_impossible_options_are_told(options: RigOptions) -> None:
     with pytest.raises(InvalidError):
         Rig(options).__enter__()
+
+
+def test_pages_of_files_that_nobody_maps_are_no_working_memory(no_rig: None) -> None:
+    with Rig(RigOptions(swap_bytes=SWAP_BYTES)) as rig:
+        file = rig.make_directory() / "file"
+        with file.open("wb") as opened:
+            opened.write(os.urandom(8 << 20))
+            opened.flush()
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        before = rig.memory_bytes, rig.working_bytes
+        assert rig.popen(["cat", str(file)], stdout=subprocess.DEVNULL).wait() == 0
+        after = rig.memory_bytes, rig.working_bytes
+    assert after[0] - before[0] >= 8 << 20
+    assert after[1] - before[1] < 4 << 20
+
+
+def test_its_directories_go_with_it_and_all_that_is_in_them(no_rig: None) -> None:
+    with Rig(RigOptions(swap_bytes=SWAP_BYTES)) as rig:
+        first, second = rig.make_directory(), rig.make_directory()
+        assert first != second
+        (first / "sub").mkdir()
+        (first / "sub" / "file").write_text("")
+        os.mkfifo(second / "pipe")
+    assert not first.exists()
+    assert not second.exists()
+    with pytest.raises(StateError, match="Enter it first"):
+        rig.make_directory()

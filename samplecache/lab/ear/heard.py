@@ -134,9 +134,6 @@ class Moment:
         Of the contender's processes in the memory limit, since the run began.
     pswpin, pswpout : int
         Pages that the machine swapped, since the run began.
-    residency : dict
-        By sample id, a character for each page (or group of pages, `Heard.residency_pages` of them): ``"."`` swapped
-        out or not in RAM, ``"#"`` all in RAM, ``"+"`` some. Empty for contenders whose pages nobody can find.
     """
 
     at_ns: int
@@ -145,7 +142,6 @@ class Moment:
     major_faults: int
     pswpin: int
     pswpout: int
-    residency: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,9 +167,9 @@ class Heard:
         Pages of stored sound that the cues read, each counted once.
     pswpin, pswpout : int
         Pages that the machine swapped from the first hint or cue to the end.
-    file_bytes_read : int
-        What the contender's processes read from disk meanwhile other than by faults (``read_bytes`` of /proc/PID/io
-        counts both reads and file-backed faults, and not swap).
+    read_bytes : int
+        What the contender's processes had read from disks meanwhile, from files and from swap (``read_bytes`` of
+        proc(5)).
     stored_bytes : int
         By how much memory and swap of the contender's processes grew when the samples were stored.
     sound_bytes : int
@@ -194,8 +190,6 @@ class Heard:
         How late the card itself was at worst.
     timeline : tuple of Moment
         What was looked at meanwhile.
-    residency_pages : int
-        Pages that one character of a moment's residency stands for.
     notes : tuple of str
         What a reader must know (vmtouch stood in for by our own locking, no hints, …).
     """
@@ -211,7 +205,7 @@ class Heard:
     pages_needed: int = 0
     pswpin: int = 0
     pswpout: int = 0
-    file_bytes_read: int = 0
+    read_bytes: int = 0
     stored_bytes: int = 0
     sound_bytes: int = 0
     base_bytes: int = 0
@@ -223,7 +217,6 @@ class Heard:
     witness_ns: int = 0
     card_ns: int = 0
     timeline: tuple[Moment, ...] = ()
-    residency_pages: int = 1
     notes: tuple[str, ...] = ()
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -38,6 +40,8 @@ SETTLED_ROUNDS: Final = 16
 """Rounds of the victim: once through its working set."""
 SETTLE_NS: Final = 5 * NS_PER_S
 """The longest to wait for the victim to settle; under a load it never does."""
+EMPTYING_NS: Final = 5 * NS_PER_S
+"""How long a contender's children get to end after it."""
 POLL_NS: Final = 5 * NS_PER_MS
 PAGE_BYTES: Final = 4096
 
@@ -71,6 +75,7 @@ def listen(contender: Contender, case: Case, rig: Rig) -> Heard:
     heard = Heard(contender.name, "", case.name, sound_bytes=sum(sound.pcm_bytes for sound in case.sounds))
     try:
         with contextlib.ExitStack() as stack:
+            stack.callback(_empty, rig)
             stack.callback(rig.limit, Limits())
             stack.callback(contender.close)
             heard = dataclasses.replace(heard, version=contender.version)
@@ -112,7 +117,7 @@ class _Run:
         self._rig.reclaim()
         self._play_warm_up()
         self._settle()
-        return self._rig.memory_bytes
+        return self._rig.working_bytes
 
     def prepare(self) -> int:
         """Have the sounds kept; return by how much the contender grew."""
@@ -178,7 +183,7 @@ class _Run:
             pages_needed=_pages_needed(case, contender.encoding_bytes),
             pswpin=swap_after.pswpin - swap_before.pswpin,
             pswpout=swap_after.pswpout - swap_before.pswpout,
-            file_bytes_read=usage.read_bytes,
+            read_bytes=usage.read_bytes,
             rss_bytes=max(moment.rss_bytes for moment in watch.moments),
             locked_bytes=max(moment.locked_bytes for moment in watch.moments),
             cpu_ns=usage.cpu_ns + clients.cpu_ns,
@@ -212,10 +217,23 @@ def why_discarded(heard: Heard, case: Case, contender: Contender) -> str:
         if late_ns > limit_ns:
             return f"the machine itself stalled: the {what} was {late_ns / NS_PER_MS:.0f} ms late"
     if case.cold and not contender.keeps_resident:
-        came = heard.pswpin + heard.file_bytes_read // PAGE_BYTES
+        # What is read from a file does not count as swapped in; swap may be memory, of which nothing is read.
+        came = max(heard.pswpin, heard.read_bytes // PAGE_BYTES)
         if came < COLD_FRACTION * heard.pages_needed:
             return f"it was not cold: {came} of {heard.pages_needed} pages came in"
     return ""
+
+
+def _empty(rig: Rig) -> None:
+    """Wait until nobody is in the rig; what a contender left behind by then is killed."""
+    clock = MonotonicClock()
+    deadline_ns = clock.now_ns() + EMPTYING_NS
+    while left := processes_in(rig.groups[-1], ()):
+        if clock.now_ns() > deadline_ns:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        clock.sleep_until(clock.now_ns() + POLL_NS)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ class Usage:
     cpu_ns : int
         User and system time, in steps of the kernel's clock tick.
     read_bytes : int
-        What it had read from disks, ``read_bytes`` of proc(5); swap-ins do not count.
+        What it had read from disks, swap included: ``read_bytes`` of proc(5).
     """
 
     rss_bytes: int = 0

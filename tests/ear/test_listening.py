@@ -76,6 +76,17 @@ def test_pulseaudio_is_heard_cold_and_stores_floats(play: Callable[..., Heard], 
     assert heard.major_faults > 0
 
 
+def test_pipewire_plays_cold_and_stores_floats(play: Callable[..., Heard], pipewire: None) -> None:
+    heard = play("pipewire")
+    # Its graph drops frames when it is late, so that on a busy machine not even its end may be heard.
+    assert heard.failed == ""
+    assert len(heard.cues) == 2
+    assert heard.version.startswith("pipewire ")
+    assert heard.stored_bytes > 1.9 * heard.sound_bytes
+    assert heard.pswpin >= 0.9 * heard.pages_needed
+    assert heard.major_faults > 0
+
+
 def test_all_locked_is_never_cold(play: Callable[..., Heard]) -> None:
     heard = play("mlockall")
     all_is_heard(heard)
@@ -86,7 +97,7 @@ def test_all_locked_is_never_cold(play: Callable[..., Heard]) -> None:
 def test_what_is_read_from_disk_comes_from_there(play: Callable[..., Heard]) -> None:
     heard = play("disk")
     all_is_heard(heard)
-    assert heard.file_bytes_read >= heard.sound_bytes
+    assert heard.read_bytes >= heard.sound_bytes
 
 
 def test_what_vmtouch_locked_is_not_read_again(play: Callable[..., Heard], vmtouch: None) -> None:
@@ -94,7 +105,7 @@ def test_what_vmtouch_locked_is_not_read_again(play: Callable[..., Heard], vmtou
     all_is_heard(heard)
     assert heard.version.startswith("vmtouch v")
     assert heard.locked_bytes >= heard.sound_bytes
-    assert heard.file_bytes_read < heard.sound_bytes
+    assert heard.major_faults < PCM_PAGES
 
 
 def test_what_is_locked_and_does_not_fit_has_failed(play: Callable[..., Heard]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from samplecache.audio.format import Encoding
 from samplecache.errors import ConfigurationError
 from samplecache.lab.ear.contender import Contender
+from samplecache.lab.ear.contenders.pipewire import PipeWire
 from samplecache.lab.ear.contenders.pulseaudio import PulseAudio
 from samplecache.lab.ear.contenders.served import Samplecache
 from samplecache.lab.ear.contenders.simple import SimpleContender, Vmtouch
@@ -17,7 +18,8 @@ def contender(name: str) -> Contender:
     ----------
     name : str
         ``samplecache:STRATEGY`` keeps 16-bit sounds, as files have them; ``samplecache:STRATEGY:f32`` floats, as
-        PulseAudio does. Else one of ``pulseaudio``, ``pulseaudio-unadvised``, ``mlockall``, ``vmtouch``, ``disk``.
+        PulseAudio does. Else one of ``pulseaudio``, ``pulseaudio-unadvised``, ``pipewire``, ``mlockall``, ``vmtouch``,
+        ``disk``.
 
     Raises
     ------
@@ -34,6 +36,8 @@ def contender(name: str) -> Contender:
             return PulseAudio(name)
         case "pulseaudio-unadvised", []:
             return PulseAudio(name, advised=False)
+        case "pipewire", []:
+            return PipeWire(name)
         case "mlockall", []:
             return SimpleContender(name, "memory", lock=True)
         case "vmtouch", []:
@@ -42,6 +46,6 @@ def contender(name: str) -> Contender:
             return SimpleContender(name, "disk")
     raise ConfigurationError(
         f"{name!r} is no contender",
-        remedy="Name samplecache:STRATEGY or samplecache:STRATEGY:f32, pulseaudio, pulseaudio-unadvised, mlockall, "
-        "vmtouch or disk",
+        remedy="Name samplecache:STRATEGY or samplecache:STRATEGY:f32, pulseaudio, pulseaudio-unadvised, pipewire, "
+        "mlockall, vmtouch or disk",
     )

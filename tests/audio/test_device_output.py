@@ -17,7 +17,7 @@ from quiet import in_a_quiet_window
 from sound_server import HERE, ROOT, SoundServer, missing_packages, wait_until
 
 from samplecache.lab.ear.flaws import Frames
-from samplecache.lab.ear.numbered import hear, numbered_frames
+from samplecache.lab.ear.numbered import hear
 
 SECOND = 48_000
 Take = tuple[dict[str, Any], Frames]
@@ -111,11 +111,11 @@ def test_a_server_that_goes_away_is_an_error_not_a_hang(
         assert player.process.stdout is not None
         assert player.process.stdout.readline() == "playing\n"
         wait_for_sound(server)
-        server.daemon.send_signal(blow)
+        server.daemon.process.send_signal(blow)
         before = time.monotonic()
         told = json.loads(player.process.stdout.readline())
         assert time.monotonic() - before < 15
-        server.daemon.send_signal(signal.SIGCONT)
+        server.daemon.process.send_signal(signal.SIGCONT)
         player.finish()
     assert told["reason"] == "OUTPUT_LOST"
     assert told["error"].startswith(message)
@@ -207,11 +207,3 @@ def test_without_a_server_the_note_says_what_is_missing(make_sound_server: Calla
     if lines and not lines[0].startswith("Playing into"):
         pytest.skip("this machine has a sound card, so PortAudio finds a device without a server")
     assert lines == [f"Playing into the null output, which nobody hears: {message}", message], opened.stderr
-
-
-def test_the_hearing_finds_what_was_broken() -> None:
-    frames = numbered_frames(65_000, 66_000)
-    silence = np.zeros((50, 2), np.int16)
-    heard = hear(np.concatenate([silence, frames[:600], silence[:7], frames[600:700], frames[710:], silence]))
-    assert heard.gaps == [(65_600, 7)]
-    np.testing.assert_array_equal(heard.numbers, [*range(65_000, 65_700), *range(65_710, 66_000)])

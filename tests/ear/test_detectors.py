@@ -90,3 +90,11 @@ def test_a_detector_that_hears_nothing_has_a_bad_rate() -> None:
 def test_more_flaws_than_there_is_room_for_are_refused() -> None:
     with pytest.raises(ValueError, match="too short for 100 flaws"):
         inject(numbered_frames(0, 48_000), Injection.GAP, 100, seed=1)
+
+
+def test_numbers_are_read_to_the_frame() -> None:
+    frames = numbered_frames(65_000, 66_000)
+    silence = np.zeros((50, 2), np.int16)
+    heard = hear(np.concatenate([silence, frames[:600], silence[:7], frames[600:700], frames[710:], silence]))
+    assert heard.gaps == [(65_600, 7)]
+    np.testing.assert_array_equal(heard.numbers, [*range(65_000, 65_700), *range(65_710, 66_000)])

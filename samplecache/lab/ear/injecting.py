@@ -102,7 +102,13 @@ def inject(
         length = round(math.exp(chance.uniform(0, math.log(LONGEST_FRAMES))))
         parts.append(signal[done:at])
         recorded += at - done
-        flaws += [Flaw(kind, at, recorded, length) for kind in _KINDS[injection]]
+        # Where a stall ends in a rest, the rest's own silence is not missed.
+        told = (
+            1 + int(np.flatnonzero(signal[at : at + length].any(axis=1))[-1])
+            if injection is Injection.STALL
+            else length
+        )
+        flaws += [Flaw(kind, at, recorded, told) for kind in _KINDS[injection]]
         instead, done = {
             Injection.GAP: (silence[:length], at),
             Injection.STALL: (silence[:length], at + length),

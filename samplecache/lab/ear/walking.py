@@ -16,7 +16,9 @@ COMMON: Final = 64
 """A window that occurs more often in the music (silence, a held tone) tells no place."""
 SURE_FRAMES: Final = 256
 """Two places that agree for so long are the same, or as good as."""
-_LOOK_FRAMES: Final = 4096
+_FIRST_LOOK_FRAMES: Final = 64
+_LAST_LOOK_FRAMES: Final = 4096
+"""How many windows are looked up at a time, from a few, since most flaws are short, to many."""
 _STEP_FRAMES: Final = 1 << 16
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 """2**64 divided by the golden ratio, odd: spreads neighbouring values over the whole range."""
@@ -72,14 +74,16 @@ class Walk:
         The first place that agrees for long is it; one that agrees for less is, if there is no such.
         """
         best = (WINDOW_FRAMES - 1, 0, 0)
-        for start in range(at, len(heard), _LOOK_FRAMES):
-            for place, there in self._agreeing(heard[start : start + _LOOK_FRAMES + WINDOW_FRAMES - 1], due - at):
+        start, look = at, _FIRST_LOOK_FRAMES
+        while start < len(heard):
+            for place, there in self._agreeing(heard[start : start + look + WINDOW_FRAMES - 1], due - at):
                 here = start + place
                 length = _same_frames(heard[here : here + SURE_FRAMES], self._reference[there : there + SURE_FRAMES])
                 if length > best[0]:
                     best = (length, here, there)
                 if length >= min(SURE_FRAMES, len(heard) - here, len(self._reference) - there):
                     return _earliest(heard, self._reference, here, there, at)
+            start, look = start + look, min(2 * look, _LAST_LOOK_FRAMES)
         length, here, there = best
         return _earliest(heard, self._reference, here, there, at) if length >= WINDOW_FRAMES else None
 

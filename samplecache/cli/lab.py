@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from samplecache.cli import lab_compare, lab_thread_2008, lab_trace
+from samplecache.cli import lab_compare, lab_ear, lab_listen, lab_thread_2008, lab_trace
 from samplecache.cli.values import JsonFlag, check_writable, parse_size
 from samplecache.errors import ConfigurationError
 
@@ -28,6 +28,8 @@ def register(app: typer.Typer) -> None:
     lab.callback()(_lab)
     lab.command("simulate")(_simulate)
     lab_compare.register(lab)
+    lab_ear.register(lab)
+    lab_listen.register(lab)
     lab_trace.register(lab)
     lab_thread_2008.register(lab)
     app.add_typer(lab)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _CUE: Final = re.compile(
     r"(?P<sample>[^@\s]+)@\+(?P<time>\d+(?:\.\d+)?)(?P<unit>ms|s|)(?:\?(?P<sureness>\d+(?:\.\d+)?))?"
 )
+_LAST_NOTE: Final = 127
 _UNITS_NS: Final = {"ms": NS_PER_MS, "s": NS_PER_S, "": NS_PER_S}
 
 
@@ -37,6 +39,10 @@ def schedule(
         Path | None, typer.Option("--file", dir_okay=False, help="Cues, a line each; # begins a comment. - for stdin.")
     ] = None,
     name: Annotated[str, typer.Option("--id", metavar="NAME", help="Name of the schedule, which is replaced.")] = "",
+    midi: Annotated[Path | None, typer.Option("--midi", dir_okay=False, help="A MIDI file, from now on.")] = None,
+    notes: Annotated[
+        list[str] | None, typer.Option("--note", metavar="NOTE=ID", help="Sample of a MIDI note: 36=kick. Repeatable.")
+    ] = None,
     strategy: StrategyName = "",
     keep_others: Annotated[bool, typer.Option("--keep-others", help="Keep its cues that are not named now.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the schedule --id.")] = False,
@@ -48,8 +54,10 @@ def schedule(
     Cues are named 1, 2, 3 ... in their order.
     """
     wanted = [parse_cue(text, strategy) for text in (*_lines(file), *(cues or ()))]
+    if midi is not None:
+        wanted += midi_cues(midi, notes or (), strategy)
     if not wanted and not name:
-        raise typer.BadParameter("Give cues, such as kick@+1.5s, or --file, or --id to see or cancel a schedule")
+        raise typer.BadParameter("Give cues, such as kick@+1.5s, --file or --midi, or --id to see or cancel a schedule")
     if cancel and (wanted or not name):
         raise typer.BadParameter("--cancel goes with --id and nothing else")
     with connect(context) as client:
@@ -79,6 +87,36 @@ def parse_cue(text: str, strategy: str = "") -> Cue:
         raise typer.BadParameter(f"{text!r} is no cue. Give ID@+TIME, such as kick@+1.5s; ?0.6 says how sure it is")
     after_ns = round(float(match["time"]) * _UNITS_NS[match["unit"]])
     return cue(match["sample"], after_ns, strategy=strategy, sureness=sureness)
+
+
+def midi_cues(file: Path, notes: Iterable[str], strategy: str = "") -> list[Cue]:
+    """Return the notes of a MIDI file as cues, from now on; those that no ``NOTE=ID`` names are left out.
+
+    Raises
+    ------
+    typer.BadParameter
+    ConfigurationError
+        The file cannot be read, has none of these notes, or mido is not installed.
+    """
+    from samplecache.client import cue
+    from samplecache.lab.scenarios.midi import strikes
+    from samplecache.lab.scenarios.tables import ScenarioProblem
+
+    samples: dict[int, str] = {}
+    for text in notes:
+        number, _, sample_id = text.partition("=")
+        if not (number.isdecimal() and int(number) <= _LAST_NOTE and sample_id):
+            raise typer.BadParameter(f"{text!r} is no note. Give NOTE=ID with a note of 0 to {_LAST_NOTE}: 36=kick")
+        samples[int(number)] = sample_id
+    try:
+        struck = [(time_ns, samples[note]) for time_ns, note in strikes(file, ()) if note in samples]
+    except ScenarioProblem as problem:
+        raise ConfigurationError(problem.what, remedy=problem.remedy) from None
+    if not struck:
+        raise ConfigurationError(
+            f"{file} strikes none of the notes that have a sample", remedy="Name them: --note 36=kick --note 38=snare"
+        )
+    return [cue(sample_id, time_ns, strategy=strategy) for time_ns, sample_id in struck]
 
 
 def _lines(file: Path | None) -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path, PurePath
 
+import mido
 import pytest
 import typer
 from hypothesis import given
@@ -21,12 +22,12 @@ from samplecache.cli.deck import Window
 from samplecache.cli.doctoring import check_pressure
 from samplecache.cli.document import document, event_document
 from samplecache.cli.paging import page_bar
-from samplecache.cli.scheduling import parse_cue
+from samplecache.cli.scheduling import midi_cues, parse_cue
 from samplecache.cli.serving import KernelChoice
 from samplecache.cli.sound_files import SoundFile, find
 from samplecache.cli.values import EncodingName, encoding_of, parse_raw_format, parse_size
 from samplecache.client import DEFAULT_TARGET, sample_id_of
-from samplecache.errors import InvalidSampleIdError, SamplecacheError
+from samplecache.errors import ConfigurationError, InvalidSampleIdError, SamplecacheError
 from samplecache.service.config import DEFAULT_LISTEN, KernelName
 from samplecache.v1 import audio_pb2, sample_pb2
 from samplecache.v1 import playback_pb2 as playback
@@ -297,6 +298,31 @@ def test_a_cue_says_when_and_how_surely(text: str, after_ns: int, sureness: floa
     cue = parse_cue(text, "touch")
     assert (cue.sample_id, cue.strategy, cue.sureness) == ("kick", "touch", sureness)
     assert cue.after.ToNanoseconds() == after_ns
+
+
+def test_notes_of_a_midi_file_are_cues(tmp_path: Path) -> None:
+    track = mido.MidiTrack(
+        [
+            mido.Message("note_on", note=36, velocity=90, time=0),
+            mido.Message("note_off", note=36, time=240),
+            mido.Message("note_on", note=40, velocity=90, time=0),
+            mido.Message("note_on", note=38, velocity=90, time=240),
+        ]
+    )
+    song = mido.MidiFile(ticks_per_beat=480, tracks=[track])  # 120 beats a minute
+    song.save(tmp_path / "song.mid")
+    cues = midi_cues(tmp_path / "song.mid", ["36=kick", "38=snare"], "touch")
+    assert [(cue.sample_id, cue.after.ToNanoseconds(), cue.strategy) for cue in cues] == [
+        ("kick", 0, "touch"),
+        ("snare", 500_000_000, "touch"),
+    ]
+    with pytest.raises(ConfigurationError, match="strikes none of the notes that have a sample"):
+        midi_cues(tmp_path / "song.mid", ["60=bell"])
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        midi_cues(tmp_path / "none.mid", ["36=kick"])
+    for wrong in ("kick", "128=kick", "36="):
+        with pytest.raises(typer.BadParameter, match="is no note"):
+            midi_cues(tmp_path / "song.mid", [wrong])
 
 
 def test_version() -> None:

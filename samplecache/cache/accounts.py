@@ -161,8 +161,12 @@ class Account:
         with self._lock:
             gone = sum(account.look(residency) for account in self._inherited)
             first, wasted = residency.span.start, 0
-            for run in self._runs(_OUTSTANDING, residency.span):
-                for page, tier in enumerate(residency.tiers[run.start - first : run.stop - first], run.start):
+            for run in list(self._runs(_OUTSTANDING, residency.span)):
+                tiers = residency.tiers[run.start - first : run.stop - first]
+                if 0 not in tiers.translate(_IN_CORE):  # as most are
+                    self._states[run.start : run.stop] = bytes([_ARRIVED]) * len(run)
+                    continue
+                for page, tier in enumerate(tiers, run.start):
                     if _IN_CORE[tier]:
                         self._states[page] = _ARRIVED
                     elif tier == Tier.SWAPPED and self._states[page] == _ARRIVED:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from samplecache.cache.accounts import Account
-from samplecache.clock import NS_PER_MS, NS_PER_S
+from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import Residency, Span
 from samplecache.kernel.signals import MemoryState
 from samplecache.strategy.view import SampleView, Stretch
@@ -32,7 +32,7 @@ UNKNOWN_BUDGET_BYTES: Final = 64 << 20
 SHARE_OF_AVAILABLE: Final = 4
 """One part in so many of the memory that is available at the start."""
 
-SHARES_LAST_NS: Final = 250 * NS_PER_MS
+SHARES_LAST_NS: Final = NS_PER_S
 """How long shares are kept before they are worked out again, if nobody comes or goes."""
 
 

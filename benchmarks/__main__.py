@@ -17,7 +17,7 @@ from samplecache.cli.render import print_table, stderr
 from samplecache.cli.values import JsonFlag
 from samplecache.clock import NS_PER_MS
 
-BENCHMARKS: Final = ("paging", "playback", "store", "simulation", "streaming", "isolation")
+BENCHMARKS: Final = ("paging", "playback", "store", "scaling", "simulation", "streaming", "isolation")
 """Modules of this package with a function ``measure() -> list[Figure]``, in the order in which they run.
 
 Some take ``quick=True``: they then only show that they run.

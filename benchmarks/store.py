@@ -52,32 +52,34 @@ _STEREO: Final = AudioFormat(48_000, 2, Encoding.S16)
 _FRAMES: Final = SAMPLE_BYTES // _STEREO.frame_bytes
 
 
-def measure() -> list[Figure]:
+def measure(*, quick: bool = False) -> list[Figure]:
     """Measure everything: some minutes, and 10 GiB of memory."""
-    return [*asyncio.run(_operations()), *_starts(), *throughput()]
+    if quick:
+        return [*asyncio.run(_operations((100, 1_000), 2)), *_starts(1), *throughput(1)]
+    return [*asyncio.run(_operations(SIZES, REPETITIONS)), *_starts(STARTS), *throughput()]
 
 
-async def _operations() -> list[Figure]:
+async def _operations(sizes: tuple[int, ...], repetitions: int) -> list[Figure]:
     figures = []
     with tempfile.TemporaryDirectory() as directory, _swap() as has_swap:
         config = ServerConfig(
-            listen=(f"unix:{directory}/socket",), budget=16 << 30, max_samples=SIZES[-1] + 1000, grace_s=0, readers=2
+            listen=(f"unix:{directory}/socket",), budget=16 << 30, max_samples=sizes[-1] + 1000, grace_s=0, readers=2
         )
         server = Server(config)
         await server.start()
         try:
             async with grpc.aio.insecure_channel(config.listen[0]) as channel:
-                bench = _Bench(server, SampleCacheServiceStub(channel), has_swap)
+                bench = _Bench(server, SampleCacheServiceStub(channel), has_swap, repetitions)
                 await bench.warm_up()
-                for size in SIZES:
+                for size in sizes:
                     memory = bench.fill(size)
                     figures += [*await bench.operations(size), *memory]
-                figures += await bench.crowded(SIZES[-1])
+                figures += await bench.crowded(sizes[-1])
         finally:
             began_ns = time.perf_counter_ns()
             await server.stop()
             stopped_ms = (time.perf_counter_ns() - began_ns) / NS_PER_MS
-    return [*figures, Figure(f"stopping the service with {SIZES[-1]:,} samples", "ms", (stopped_ms,))]
+    return [*figures, Figure(f"stopping the service with {sizes[-1]:,} samples", "ms", (stopped_ms,))]
 
 
 @contextmanager
@@ -96,10 +98,11 @@ def _swap() -> Iterator[bool]:
 class _Bench:
     """Operations on a server of this process that is filled from inside."""
 
-    def __init__(self, server: Server, stub: Any, has_swap: bool) -> None:
+    def __init__(self, server: Server, stub: Any, has_swap: bool, repetitions: int) -> None:
         self._cache = server.cache
         self._stub = stub
         self._has_swap = has_swap
+        self._repetitions = repetitions
         self._noise = np.random.default_rng(2008)
         self._numbers = itertools.count()
         self._names = itertools.count()
@@ -154,7 +157,7 @@ class _Bench:
         if self._has_swap:
             acts["page out to swap"] = lambda: self._stub.EvictSample(pb.EvictSampleRequest(sample_id=self._any(size)))
         acts["delete"] = self._delete
-        return [await _timed(f"{what}; {size:,} samples", act) for what, act in acts.items()]
+        return [await self._timed(f"{what}; {size:,} samples", act) for what, act in acts.items()]
 
     async def crowded(self, size: int) -> list[Figure]:
         """Put where the budget is used up and the older half is pinned."""
@@ -163,7 +166,7 @@ class _Bench:
         for sample in samples:
             store.update(sample.sample_id, pinned=True)
         store.budget_bytes = store.used_bytes
-        return [await _timed(f"put, which evicts; {size:,} samples, half of them pinned", self._put)]
+        return [await self._timed(f"put, which evicts; {size:,} samples, half of them pinned", self._put)]
 
     def _any(self, size: int) -> str:
         return f"sample-{next(self._numbers) * 7919 % size:06}"
@@ -188,6 +191,14 @@ class _Bench:
     async def _delete(self) -> None:
         await self._stub.DeleteSample(pb.DeleteSampleRequest(sample_id=self._put_ids.pop()))
 
+    async def _timed(self, name: str, act: Callable[[], Awaitable[object]]) -> Figure:
+        values = []
+        for _ in range(self._repetitions):
+            began_ns = time.perf_counter_ns()
+            await act()
+            values.append((time.perf_counter_ns() - began_ns) / NS_PER_MS)
+        return Figure(name, "ms", tuple(values))
+
     async def _play(self, sample_id: str) -> None:
         call = self._stub.Play()
         await call.write(playback_pb2.PlayRequest(start=playback_pb2.PlayStart(sample_id=sample_id)))
@@ -195,15 +206,6 @@ class _Bench:
             if answer.HasField("block"):
                 break
         call.cancel()
-
-
-async def _timed(name: str, act: Callable[[], Awaitable[object]]) -> Figure:
-    values = []
-    for _ in range(REPETITIONS):
-        began_ns = time.perf_counter_ns()
-        await act()
-        values.append((time.perf_counter_ns() - began_ns) / NS_PER_MS)
-    return Figure(name, "ms", tuple(values))
 
 
 def _memory() -> dict[str, int]:
@@ -222,10 +224,10 @@ def _trim() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def _starts() -> list[Figure]:
+def _starts(count: int) -> list[Figure]:
     """Start ``samplecache serve`` until it listens, and stop it."""
     values = []
-    for _ in range(STARTS):
+    for _ in range(count):
         began_ns = time.perf_counter_ns()
         with tempfile.TemporaryDirectory() as directory, process(f"unix:{directory}/socket"):
             values.append((time.perf_counter_ns() - began_ns) / NS_PER_MS)

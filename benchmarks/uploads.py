@@ -34,13 +34,13 @@ CHUNK_BYTES: Final = 64 << 10
 _RATE_HZ: Final = 48_000
 
 
-def throughput() -> list[Figure]:
+def throughput(repetitions: int = REPETITIONS) -> list[Figure]:
     """Measure uploads of WAV and FLAC files of each length."""
     figures = []
     for container in ("WAV", "FLAC"):
         for name, (length_s, count) in LENGTHS_S.items():
             files = [_file(container, length_s, seed) for seed in range(count)]
-            figures += asyncio.run(_compare(f"{container} of {name}", files))
+            figures += asyncio.run(_compare(f"{container} of {name}", files, repetitions))
     return figures
 
 
@@ -64,7 +64,7 @@ def _file(container: str, length_s: float, seed: int) -> bytes:
     return file.getvalue()
 
 
-async def _compare(name: str, files: list[bytes]) -> list[Figure]:
+async def _compare(name: str, files: list[bytes], repetitions: int) -> list[Figure]:
     """Decode all files alone, then upload them all, over and over; return both rates and how they compare."""
     alone, uploads = _Rates(len(files)), _Rates(len(files))
     with tempfile.TemporaryDirectory() as directory, Decoder() as decoder:
@@ -72,7 +72,7 @@ async def _compare(name: str, files: list[bytes]) -> list[Figure]:
             stub = SampleCacheServiceStub(channel)
             await asyncio.to_thread(_decode_all, decoder, files)
             await _upload_all(stub, files)
-            for _ in range(REPETITIONS):
+            for _ in range(repetitions):
                 # This process decodes alone, through a decoder of its own; the server is another one.
                 with alone.timed(os.getpid()):
                     await asyncio.to_thread(_decode_all, decoder, files)

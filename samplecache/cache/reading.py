@@ -147,6 +147,16 @@ class BlockReader:
         stored, faults = found
         return ReadBatch(self._finish(block, stored, began_ns, faults, client_ns), frames)
 
+    def resident(self, block: Block) -> range | None:
+        """See :meth:`Session.resident`."""
+        frames, region = self._batch(block.frames), self._content.region
+        if self._kernel.in_core(region, self._pages(frames)):
+            return frames
+        if len(frames) == len(block.frames):
+            return None
+        self._alone_until = frames.stop
+        return block.frames if self._kernel.in_core(region, self._pages(block.frames)) else None
+
     def seeked(self) -> None:
         """Take note that the next block is not the one after the last."""
         self._alone_until = 0

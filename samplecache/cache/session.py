@@ -180,12 +180,19 @@ class Session:
         """Return whether reading the block would not wait for a device, as far as can be known. Does not fault."""
         return self._kernel.in_core(self._lease.content.region, self._pages(block.frames))
 
-    def about_to_read(self, block: Block) -> None:
-        """Settle what became of the block's pages, if they were brought in ahead: :meth:`read` does it. Does not fault.
+    def about_to_read(self, frames: range) -> None:
+        """Settle what became of the pages of `frames`, if they were brought in ahead: reading does it. Does not fault.
 
         Who reads sample memory in another way, in virtual time, calls it before.
         """
-        self._reader.about_to_read(block.frames)
+        self._reader.about_to_read(frames)
+
+    def resident(self, block: Block) -> range | None:
+        """Return the frames that :meth:`read_resident` would read now, None if it would refuse. Does not fault.
+
+        For who reads sample memory in another way, in virtual time.
+        """
+        return self._reader.resident(block)
 
     def read(self, block: Block, client_ns: int = 0) -> ReadBlock:
         """Copy the block out of sample memory and convert it. May fault, with the GIL released.

@@ -17,7 +17,7 @@ from typing import Final
 from samplecache.cache import cues
 from samplecache.cache.cache import SampleCache
 from samplecache.cache.figures import StrategyTotals
-from samplecache.cache.playback import PlaybackStats, Reading
+from samplecache.cache.playback import NO_FAULTS, PlaybackStats, Reading
 from samplecache.cache.reading import ReadBlock
 from samplecache.cache.session import PlayOptions, Session
 from samplecache.cache.settings import CacheSettings
@@ -358,23 +358,34 @@ class VirtualCache:
         stop_ns = None if cue.plays_ns is None else opened_ns + cue.plays_ns
         if open_ns := draw(costs.open_ns):
             yield now_ns() + open_ns
+        ahead = range(0)  # read with a block before
         while (block := session.next_block()) is not None:
             if stop_ns is not None and block.send_ns >= stop_ns:
                 break
             if seeks and block.send_ns >= opened_ns + seeks[0].after_ns:
                 yield max(now_ns(), opened_ns + seeks[0].after_ns)
                 session.seek(seeks.popleft().frame)
+                ahead = range(0)
                 continue
             if block.send_ns > now_ns():
                 yield block.send_ns
-            handover_ns = draw(costs.handover_ns)
-            if handover_ns and not session.is_resident(block):
+            frames = block.frames
+            if frames.start in ahead:
+                session.delivered_in_time(frames)
+                performance.hear(frames)
+                if on_block is not None:
+                    on_block(performance, ReadBlock(block, b"", frames.start, Reading(now_ns(), now_ns(), NO_FAULTS)))
+                continue
+            batch = session.resident(block)
+            if batch is None and (handover_ns := draw(costs.handover_ns)):
                 yield now_ns() + handover_ns
-            session.about_to_read(block)
-            began_ns, frames = now_ns(), block.frames
+            batch = batch or frames
+            ahead = range(frames.stop, batch.stop)
+            session.about_to_read(batch)
+            began_ns = now_ns()
             # What Content.pages_of says, without a span for each block.
-            first_page = frames.start * frame_bytes // page_bytes
-            stop_page = -(-frames.stop * frame_bytes // page_bytes)
+            first_page = batch.start * frame_bytes // page_bytes
+            stop_page = -(-batch.stop * frame_bytes // page_bytes)
             yield from touch(thread, model, first_page, stop_page)
             after = faults_of(thread)
             faults = FaultCounts(after[0] - before[0], after[1] - before[1])

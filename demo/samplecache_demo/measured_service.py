@@ -7,8 +7,8 @@ pages are zeros, but the service cannot know: it takes the path of cold pages, w
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-import itertools
 import statistics
 import time
 from collections import deque
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.cache.prefetcher import POLL_DUTY
 from samplecache.client import Client
 from samplecache.clock import NS_PER_S
 from samplecache.errors import StateError
@@ -66,8 +67,8 @@ class Opened(NamedTuple):
 def measure_service(client: Client, sound: Path, strategies: Sequence[str]) -> MeasuredService:
     """Measure the server that `client` is connected to. Takes some ten seconds for each strategy.
 
-    What a server is asked, it is asked beside streams that sound, by as many at once as the demo strikes. Looks and
-    touches cannot be asked of it, and are measured in this process, with its own kernel code.
+    What a server is asked, it is asked beside streams that sound, by as many at once as the demo strikes. Touches
+    cannot be asked of it, and are measured in this process, with its own kernel code.
 
     Parameters
     ----------
@@ -88,14 +89,12 @@ def measure_service(client: Client, sound: Path, strategies: Sequence[str]) -> M
     client.put_file(sound, _SOUND)
     silences = _upload_silence(client)
     frames = BLOCK_NS * client.get(_SOUND).format.rate_hz // NS_PER_S
-    looks_ns, touches_ns = _look_and_touch(SILENCE_PAGES)
+    touches_ns = _touch(SILENCE_PAGES)
     blocks_ns = tuple(_block_ns(client, _SOUND) for _ in range(ROUNDS))
-    # A prefetch of nothing is picked up, looks once and asks the strategy; a session's first block is a block too. Both
-    # are charged by themselves, so what they mostly take is taken off here.
-    look_ns, block_ns = (round(statistics.median(values)) for values in (looks_ns, blocks_ns))
     warm: dict[str, list[Opened]] = {strategy: [] for strategy in strategies}
     cold: list[Opened] = []
     prefetches_ns: list[int] = []
+    awaited_ns: list[int] = []
     with _sounding(client, _SOUND), ThreadPoolExecutor(TOGETHER) as pool:
 
         def open_all(strategy: str) -> list[Opened]:
@@ -108,10 +107,15 @@ def measure_service(client: Client, sound: Path, strategies: Sequence[str]) -> M
             for silence in silences:
                 client.evict(silence)
             cold += (opened for opened in open_all("none") if opened.major_faults)
-            time.sleep(PAUSE_S)
-            prefetches_ns += pool.map(lambda silence: _prefetch_nothing(client, silence), silences)
+            for strategy, elapsed_ns in (("none", prefetches_ns), ("willneed", awaited_ns)):
+                time.sleep(PAUSE_S)
+                elapsed_ns += pool.map(functools.partial(_prefetch, client, strategy), silences)
     if not cold:
         raise StateError("silence would not leave RAM", remedy="See 'samplecache doctor' for whether swap works here")
+    # What is charged by itself is taken off: of a session's first block the block; of a prefetch of nothing, which is
+    # picked up, looks once and asks the strategy, the look; of a cold block's what a resident one takes.
+    looks_ns = _looks(awaited_ns, prefetches_ns)
+    look_ns, block_ns = (round(statistics.median(values)) for values in (looks_ns, blocks_ns))
     resident_ns = round(statistics.median(opened.first_block_ns for opened in warm[strategies[0]]))
     common = ServiceCosts(
         handover_ns=tuple(max(0, opened.first_block_ns - resident_ns) for opened in cold),
@@ -159,9 +163,20 @@ def _sounding(client: Client, sample_id: str) -> Iterator[None]:
             one.result()
 
 
-def _prefetch_nothing(client: Client, sample_id: str) -> int:
-    """Prefetch nothing; return how long the server took."""
-    return client.prefetch(sample_id, strategy="none").result().elapsed.ToNanoseconds()
+def _prefetch(client: Client, strategy: str, sample_id: str) -> int:
+    """Prefetch a sample under `strategy`; return how long the server took."""
+    return client.prefetch(sample_id, strategy=strategy).result().elapsed.ToNanoseconds()
+
+
+def _looks(awaited_ns: Sequence[int], nothing_ns: Sequence[int]) -> list[int]:
+    """Return what looks at arriving pages take, from prefetches of silence that had to look twice, and of nothing.
+
+    Silence is there at the first look after the advice, but the advice may not be done with by then: then the prefetch
+    pauses, for 5 ms or twenty times what the look took, and looks again. A look in a server includes its waits for
+    other threads of Python's, and a longer pause is mostly such a wait, twenty times over.
+    """
+    nothing = statistics.median(nothing_ns)
+    return [max(0, round((each_ns - nothing) / (POLL_DUTY + 1))) for each_ns in awaited_ns]
 
 
 def _open(client: Client, sample_id: str, frames: int, strategy: str) -> Opened:
@@ -179,33 +194,28 @@ def _open(client: Client, sample_id: str, frames: int, strategy: str) -> Opened:
     raise AssertionError("a session ended without a summary")
 
 
-def _look_and_touch(pages: int) -> tuple[list[int], list[int]]:
-    """Look at pages in RAM, touch them and look again, several threads at once; return the times of both."""
+def _touch(pages: int) -> list[int]:
+    """Touch pages in RAM, several threads at once; return the times."""
     kernel = LinuxKernel()
-    looks_ns: list[int] = []
-    touches_ns: list[int] = []
 
-    def once(region: Region) -> None:
-        times_ns = [time.monotonic_ns()]
-        for call in (kernel.residency, kernel.touch, kernel.residency):
-            call(region, region.span)
-            times_ns.append(time.monotonic_ns())
-        first_ns, touch_ns, second_ns = (stop - start for start, stop in itertools.pairwise(times_ns))
-        looks_ns.extend((first_ns, second_ns))
-        touches_ns.append(touch_ns)
+    def once(region: Region) -> int:
+        began_ns = time.monotonic_ns()
+        kernel.touch(region, region.span)
+        return time.monotonic_ns() - began_ns
 
     regions = [kernel.map(pages * kernel.page_bytes) for _ in range(TOGETHER)]
+    touches_ns: list[int] = []
     try:
         for region in regions:
             kernel.write(region, 0, b"\1" * (pages * kernel.page_bytes))
         with ThreadPoolExecutor(TOGETHER) as pool:
             for _ in range(ROUNDS):
                 time.sleep(PAUSE_S)
-                list(pool.map(once, regions))
+                touches_ns += pool.map(once, regions)
     finally:
         for region in regions:
             kernel.unmap(region)
-    return looks_ns, touches_ns
+    return touches_ns
 
 
 def _block_ns(client: Client, sample_id: str) -> int:

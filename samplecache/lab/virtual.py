@@ -17,12 +17,12 @@ from typing import Final
 from samplecache.cache import cues
 from samplecache.cache.cache import SampleCache
 from samplecache.cache.figures import StrategyTotals
-from samplecache.cache.playback import NO_FAULTS, PlaybackStats, Reading
+from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.reading import ReadBlock
 from samplecache.cache.session import PlayOptions, Session
 from samplecache.cache.settings import CacheSettings
 from samplecache.clock import NS_PER_MS, VirtualClock
-from samplecache.kernel.port import FaultCounts, SwapCounts
+from samplecache.kernel.port import NO_FAULTS, FaultCounts, SwapCounts
 from samplecache.lab.loads import Stage
 from samplecache.lab.service_costs import ServiceCosts
 from samplecache.lab.trace import event_line, merge

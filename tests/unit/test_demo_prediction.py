@@ -57,11 +57,11 @@ class TestForecast:
         assert heard.major_faults + heard.minor_faults == PAGES
 
     def test_the_service_takes_its_time_before_the_first_block(self) -> None:
-        assert forecast("willneed", 400).first_blocks_ns == [500_000 + 100_000 + PAGE_FAULT_NS]
+        assert forecast("willneed", 400).first_blocks_ns == [500_000 + 100_000 + 18 * PAGE_FAULT_NS]
 
 
 PAGE_FAULT_NS = 1_500
-"""The first block lies in one page, which is in the swap cache."""
+"""With the first block 400 ms are read, which lie in 18 pages, all in the swap cache."""
 
 
 class TestVerdict:

@@ -29,6 +29,7 @@ from samplecache.cache.sample import Sample, check_tags
 from samplecache.cache.schedules import Schedules
 from samplecache.cache.session import PlayOptions, Session, SessionFloor
 from samplecache.cache.settings import CacheSettings
+from samplecache.cache.shedding import Shedding
 from samplecache.cache.store import Lease, Publication, Store
 from samplecache.cache.triggers import Triggers
 from samplecache.cache.upload import Declaration, Upload
@@ -127,6 +128,7 @@ class SampleCache:
             self.pressure,
             kernel.page_bytes,
         )
+        self._shedding = Shedding(self.clock, self._work.call_at, self.meter, self.events.publish)
         self._prefetcher = Prefetcher(
             kernel,
             self.ledger,
@@ -328,6 +330,7 @@ class SampleCache:
         except BaseException:
             lease.release()
             raise
+        self._shedding.join(session, session.place)
         self._holds.begin_playing(lease.content, session_id)
         self._books.begin(account, lease, binding, session.path)
         self._announced.begin_playing(lease.content, account)
@@ -339,6 +342,7 @@ class SampleCache:
         return session
 
     def _session_closed(self, session: Session) -> None:
+        self._shedding.leave(session.session_id)
         with self._lock:
             self._sessions.pop(session, None)
         self._announced.end_playing(session.sample.content, session.account)

@@ -38,15 +38,29 @@ class PageInMeter:
         with self._lock:
             self._throughput.begin(now_ns)
 
-    def end(self, arrived_bytes: int, now_ns: int) -> None:
-        """Take in that so much of what was awaited arrived, at `now_ns`, and that it is not awaited any more."""
+    def end(self, arrived_bytes: int, began_ns: int, now_ns: int, *, others_wait: bool = False) -> None:
+        """Take in that so much of what is awaited since `began_ns` arrived, at `now_ns`.
+
+        `others_wait` tells whether more would have been sent for if that had not kept the device busy.
+        """
         with self._lock:
-            self._throughput.end(arrived_bytes, now_ns)
+            self._throughput.end(arrived_bytes, began_ns, now_ns, others_wait=others_wait)
 
     def lose(self, now_ns: int) -> None:
         """Take in that something is not awaited any more, and that it is not known when it arrived."""
         with self._lock:
             self._throughput.lose(now_ns)
+
+    @property
+    def awaited(self) -> int:
+        """How many batches are awaited from the swap device."""
+        return self._throughput.awaited
+
+    @property
+    def sustained(self) -> int | None:
+        """What the device carries, in bytes per second, while it has more to do than that; else None."""
+        with self._lock:
+            return self._throughput.sustained
 
     @property
     def figures(self) -> PageInFigures:

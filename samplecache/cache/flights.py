@@ -14,6 +14,7 @@ from typing import Final
 
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.gate import STALE_NS, Gate
+from samplecache.cache.throughput import BURST_NS
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError
 from samplecache.kernel.port import Kernel, Region, Span
@@ -66,11 +67,17 @@ class Flights:
         self._flights: deque[_Flight] = deque()
         self._looking = False
         self._gate = Gate()
+        self._kept_back_ns = -BURST_NS
 
     @property
     def part_pages(self) -> int:
         """How many pages are to be sent for in one piece, at the most."""
         return max(1, self._gate.part_bytes // self._kernel.page_bytes)
+
+    @property
+    def others_wait(self) -> bool:
+        """Whether more is to be sent for than may be on its way, or was a moment ago."""
+        return len(self._gate) > 0 or self._clock.now_ns() - self._kept_back_ns < BURST_NS
 
     def may_depart(self, otherwise: Callable[[], object], deadline_ns: int, urgency: int) -> bool:
         """Return whether more may be sent for now; if not, call `otherwise` when it may and nobody is before it."""
@@ -78,6 +85,7 @@ class Flights:
             if self._gate.admits(self._in_flight_bytes(self._clock.now_ns())):
                 return True
             self._gate.wait(otherwise, deadline_ns, urgency)
+            self._kept_back_ns = self._clock.now_ns()
             return False
 
     def _in_flight_bytes(self, now_ns: int) -> int:
@@ -113,7 +121,7 @@ class Flights:
                 newest_ns = flight.began_ns
                 # Some time since the last look: half-way is never wrong by more than half.
                 arrived_ns = (flight.looked_ns + now_ns) // 2
-                self._meter.end(flight.length_bytes, arrived_ns)
+                self._meter.end(flight.length_bytes, flight.began_ns, arrived_ns, others_wait=self.others_wait)
                 arrivals_ns.append(arrived_ns - flight.began_ns)
                 ended[id(flight)] = flight
             else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from samplecache.cache.accounts import Account
 from samplecache.cache.sample import Sample
+from samplecache.cache.shedding import Place
 from samplecache.kernel.port import Span
 from samplecache.strategy.actions import Recheck
 from samplecache.strategy.base import PrefetchStrategy
@@ -65,6 +66,8 @@ class Order:
         The pages that are looked at before it decides; None for all wanted ones, as far as the strategy's horizon.
     on_recheck : Callable or None
         Told when the strategy wants to be asked again, which is not done otherwise.
+    place : Place
+        Whether it has to yield to others.
     urgency : int
         What is more urgent goes first, whatever the deadlines.
     """
@@ -80,6 +83,7 @@ class Order:
     look: Span | None = None
     on_recheck: Callable[[Recheck], object] | None = None
     urgency: int = 0
+    place: Place = field(default_factory=Place)
 
     def pages_to_look_at(self, page_bytes: int) -> Span:
         """Return the pages of which the strategy is to be shown where they are."""

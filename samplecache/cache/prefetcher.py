@@ -37,6 +37,9 @@ POLL_DUTY: Final = 20
 GIVE_UP_NS: Final = NS_PER_S
 """A prefetch whose actions are done ends when no page has arrived for so long: reclaim is taking them back."""
 
+YIELD_NS: Final = 20 * NS_PER_MS
+"""When a session that yields looks again whether the device has nothing to do."""
+
 PUT_OFF_NS: Final = 50 * NS_PER_MS
 """How long an action waits for room in the budget before it is tried again."""
 
@@ -214,6 +217,11 @@ class Prefetch:
     def _do_chunk(self, action: Action) -> Iterator[None]:
         """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
         account, chunk_pages = self.order.account, CHUNK_PAGES
+        if brings_in(action):
+            wait_ns = self._prefetcher.wait_ns(self.order, action)
+            if wait_ns:
+                self._put_off(action, wait_ns)
+                return
         if brings_in(action) and not waits_for_pages(action):
             if not self._prefetcher.may_send_for(self.order, action, lambda: self._submit_action(action)):
                 return
@@ -221,10 +229,6 @@ class Prefetch:
         head = next(action.span.chunks(chunk_pages), action.span)
         asked = 0
         if brings_in(action):
-            wait_ns = self._prefetcher.wait_ns(self.order, replace(action, span=head))
-            if wait_ns:
-                self._put_off(action, wait_ns)
-                return
             head, asked = self._prefetcher.admit(self.order, self._seen, replace(action, span=head))
             if not head and action.span:
                 self._put_off(action)
@@ -414,11 +418,17 @@ class Prefetcher:
             return self._registry.decide(strategy, getattr(strategy, order.moment.name.lower()), view)
 
     def wait_ns(self, order: Order, action: Action) -> int:
-        """Return how long an action that brings pages in is left alone because memory is short, in nanoseconds."""
+        """Return how long an action that brings pages in is left alone, in nanoseconds.
+
+        Because memory is short, or because it yields to others that need the device.
+        """
         if not order.binding.strategy.budgeted:
             return 0
+        if order.place.shed and self.meter.awaited:
+            return YIELD_NS
         lead_ns = None if action.deadline_ns is None else action.deadline_ns - self.clock.now_ns()
-        return wait_ns(self.pressure.level, lead_ns, order.account.times_taken_back(action.span))
+        head = next(action.span.chunks(CHUNK_PAGES), action.span)
+        return wait_ns(self.pressure.level, lead_ns, order.account.times_taken_back(head))
 
     def may_send_for(self, order: Order, action: Action, otherwise: Callable[[], object]) -> bool:
         """Return whether pages may be sent for that arrive later; if not, have `otherwise` called when they may."""
@@ -435,7 +445,7 @@ class Prefetcher:
         What has to make room is given back. Does not fault, and waits for no device.
         """
         span = action.span
-        if order.binding.strategy.budgeted and span.intersection(seen.span) != span:
+        if order.binding.strategy.budgeted:  # readahead may have brought pages in since
             seen = self.kernel.residency(order.sample.content.region, span)
         admission = self.budget.admit(order.account, span, seen, self.clock.now_ns())
         self.pressure.asked(admission.asked)
@@ -465,7 +475,7 @@ class Prefetcher:
 
         def done() -> None:
             now_ns = self.clock.now_ns()
-            self.meter.end(length_bytes, now_ns)
+            self.meter.end(length_bytes, began_ns, now_ns, others_wait=self.flights.others_wait)
             self.meter.record_faults((self.kernel.thread_faults() - before).major, now_ns - began_ns)
 
         return done

@@ -16,6 +16,7 @@ from samplecache.cache.orders import Moment, Order, Playhead
 from samplecache.cache.playback import Block, Playback
 from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Prefetch, Prefetcher
 from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderFloor
+from samplecache.cache.shedding import Place
 from samplecache.cache.store import Lease
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import StateError
@@ -154,6 +155,7 @@ class Session:
         self._reader = BlockReader(lease.content, playback, converter, account, reading)
         self._publish = floor.publish
         self._on_closed = on_closed
+        self.place = Place()
         self._advances = Moment.ADVANCE.overridden_by(binding.strategy)
         self._rechecks = 0
         self._told = (0, 0)
@@ -179,6 +181,11 @@ class Session:
     def is_resident(self, block: Block) -> bool:
         """Return whether reading the block would not wait for a device, as far as can be known. Does not fault."""
         return self._kernel.in_core(self._lease.content.region, self._pages(block.frames))
+
+    def may_read(self, block: Block) -> bool:
+        """Return whether the block may be read now, in RAM or not; see :meth:`.shedding.Place.may_read`."""
+        place = self.place
+        return not place.shed or place.may_read(block.frames.start, self._clock.now_ns()) or self.is_resident(block)
 
     def about_to_read(self, frames: range) -> None:
         """Settle what became of the pages of `frames`, if they were brought in ahead: reading does it. Does not fault.
@@ -276,6 +283,22 @@ class Session:
     def strategy(self) -> str:
         """Name of the strategy bound."""
         return self.binding.strategy.name
+
+    @property
+    def bytes_per_s(self) -> int:
+        """What it reads, in bytes per second of sample memory."""
+        return self.sample.view(self._kernel.page_bytes).bytes_per_s
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether its next block is not in RAM."""
+        block = self.next_block()
+        return block is not None and not self.is_resident(block)
+
+    @property
+    def can_yield(self) -> bool:
+        """Whether its strategy brings in a bit at a time, so that it can be kept from it."""
+        return self._advances and self.binding.strategy.budgeted
 
     @property
     def played_pages(self) -> int:
@@ -437,6 +460,7 @@ class Session:
             playhead,
             look,
             self._recheck if self._advances else None,
+            place=self.place,
         )
 
     def path(self) -> tuple[Stretch, ...]:

@@ -24,6 +24,7 @@ class EventName(StrEnum):
     EVICTED = "evicted"
     SESSION_ENDED = "session-ended"
     CUE_SETTLED = "cue-settled"
+    OVERLOADED = "overloaded"
 
 
 def register(app: typer.Typer) -> None:
@@ -153,6 +154,14 @@ def _event_line(response: WatchEventsResponse) -> str:
                 f"ended: {ended.session_id} of {ended.sample_id}, {ended.late_blocks} of {ended.blocks} blocks late; "
                 f"brought in ahead: {render.prefetched(ended.prefetched)}, of {ended.played_pages} pages played, "
                 f"strategy {ended.strategy}"
+            )
+        case "overloaded":
+            told = response.overloaded
+            becomes = "has to yield" if told.overload.shed else "has its place again"
+            text = (
+                f"overloaded: {told.sample_id} in {told.session_id} {becomes}: "
+                f"{render.size(told.overload.needed_bytes_per_s)}/s are played, the swap device carries "
+                f"{render.size(told.overload.device_bytes_per_s)}/s, strategy {told.strategy}"
             )
         case _:
             text = "an event that this version does not know"

@@ -21,6 +21,7 @@ from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.reading import ReadBlock
 from samplecache.cache.session import PlayOptions, Session
 from samplecache.cache.settings import CacheSettings
+from samplecache.cache.shedding import GATE_POLL_NS
 from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import NO_FAULTS, FaultCounts, SwapCounts
 from samplecache.lab.loads import Stage
@@ -379,6 +380,8 @@ class VirtualCache:
             batch = session.resident(block)
             if batch is None and (handover_ns := draw(costs.handover_ns)):
                 yield now_ns() + handover_ns
+            while batch is None and not session.may_read(block):
+                yield now_ns() + GATE_POLL_NS
             batch = batch or frames
             ahead = range(frames.stop, batch.stop)
             session.about_to_read(batch)

@@ -11,7 +11,7 @@ from samplecache.cache import SampleCache
 from samplecache.clock import Clock
 from samplecache.errors import UnavailableError
 from samplecache.kernel.port import Capabilities, Operation
-from samplecache.service import translate
+from samplecache.service import event_wire, translate
 from samplecache.service.base import Context, Handlers
 from samplecache.strategy.events import Event
 from samplecache.strategy.registry import Registration
@@ -165,7 +165,7 @@ class _Watcher:
         self._loop.call_soon_threadsafe(self._put, event)
 
     def _put(self, event: Event) -> None:
-        kind, message = translate.event(event, self._clock.now_ns())
+        kind, message = event_wire.event(event, self._clock.now_ns())
         if self._kinds and kind not in self._kinds:
             return
         if any(name and getattr(event, of, "") != name for of, name in self._wanted.items()):

@@ -13,6 +13,7 @@ import grpc.aio
 from samplecache.cache.playback import Block
 from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBatch, ReadBlock
 from samplecache.cache.session import Session
+from samplecache.cache.shedding import GATE_POLL_NS
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.errors import InvalidError, LimitError
 from samplecache.service import translate
@@ -209,6 +210,8 @@ class PlayHandlers(Readers):
                     return
                 if (answer := await self._obey(session, command)) is not None:
                     await context.write(answer)
+            if (notice := session.place.take_notice()) is not None:
+                await context.write(playback_pb2.PlayResponse(overload=translate.overload(notice)))
             block = session.next_block()
             if block is None:
                 break
@@ -222,6 +225,9 @@ class PlayHandlers(Readers):
                 client_ns = await self._send_batch(session, batch, commands, context)
                 continue
             session.start()
+            if not session.may_read(block):
+                await asyncio.sleep(GATE_POLL_NS / NS_PER_S)
+                continue
             read = await self.reading(session.read, block, client_ns)
             await _report_underrun(session, read, context)
             for message in _messages(session, read.offset_frames, read.pcm):

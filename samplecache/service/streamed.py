@@ -7,6 +7,7 @@ from typing import Protocol
 from samplecache.audio.convert import Converter
 from samplecache.cache.playback import Block, Playback
 from samplecache.cache.reading import ReadBatch, ReadBlock
+from samplecache.cache.shedding import Place
 from samplecache.strategy.events import Underrun
 
 
@@ -19,10 +20,13 @@ class StreamedSession(Protocol):
         Cursor and deadlines.
     converter : Converter
         From the stored format to the delivered one.
+    place : Place
+        Where it stands while the device is overloaded.
     """
 
     playback: Playback
     converter: Converter
+    place: Place
 
     def start(self) -> None:
         """Have the strategy prepare, unless it has been already."""
@@ -32,6 +36,9 @@ class StreamedSession(Protocol):
 
     def is_resident(self, block: Block) -> bool:
         """Return whether reading the block would not wait for a device, as far as can be known."""
+
+    def may_read(self, block: Block) -> bool:
+        """Return whether the block may be read now even if its pages are not all in RAM."""
 
     def read(self, block: Block, client_ns: int = 0) -> ReadBlock:
         """Copy the block out of sample memory and convert it. May fault."""

@@ -350,6 +350,15 @@ def playback_stats(value: PlaybackStats, played_pages: int) -> playback_pb2.Play
     )
 
 
+def overload(value: events.Overloaded) -> playback_pb2.Overload:
+    """Return the wire form of what a session is told of an overload."""
+    return playback_pb2.Overload(
+        shed=value.shed,
+        needed_bytes_per_s=value.needed_bytes_per_s,
+        device_bytes_per_s=value.device_bytes_per_s,
+    )
+
+
 def underrun(value: events.Underrun) -> playback_pb2.Underrun:
     """Return the wire form of an underrun."""
     return playback_pb2.Underrun(
@@ -419,68 +428,3 @@ def cue_status(value: events.CueSettled, unix_ahead_ns: int) -> schedule_pb2.Cue
         margin=None if value.margin_ns is None else duration(value.margin_ns),
         why=value.why,
     )
-
-
-def event(
-    value: events.Event, now_ns: int
-) -> tuple[samplecache_pb2.EventKind.ValueType, samplecache_pb2.WatchEventsResponse]:
-    """Return the kind and the wire form of an event of the cache."""
-    message = samplecache_pb2.WatchEventsResponse(time=wall_clock(value.time_ns, now_ns))
-    match value:
-        case events.Underrun():
-            message.underrun.CopyFrom(
-                samplecache_pb2.UnderrunEvent(
-                    session_id=value.session_id,
-                    sample_id=value.sample_id,
-                    strategy=value.strategy,
-                    underrun=underrun(value),
-                )
-            )
-            return samplecache_pb2.EVENT_KIND_UNDERRUN, message
-        case events.PrefetchDone():
-            message.prefetch_done.CopyFrom(
-                samplecache_pb2.PrefetchDoneEvent(
-                    sample_id=value.sample_id,
-                    strategy=value.strategy,
-                    result=samplecache_pb2.PrefetchResult(
-                        pages_needed=value.pages_needed,
-                        pages_brought_in=value.pages_brought_in,
-                        pages_failed=value.pages_needed - value.pages_brought_in,
-                        elapsed=duration(value.elapsed_ns),
-                        in_time=value.in_time,
-                    ),
-                    cancelled=value.cancelled,
-                )
-            )
-            return samplecache_pb2.EVENT_KIND_PREFETCH_DONE, message
-        case events.Degraded():
-            message.degraded.CopyFrom(
-                samplecache_pb2.DegradedEvent(
-                    sample_id=value.sample_id, strategy=value.strategy, wanted=value.wanted, why=value.why
-                )
-            )
-            return samplecache_pb2.EVENT_KIND_DEGRADED, message
-        case events.Evicted():
-            message.evicted.CopyFrom(
-                samplecache_pb2.EvictedEvent(sample_id=value.sample_id, freed_bytes=value.freed_bytes)
-            )
-            return samplecache_pb2.EVENT_KIND_EVICTED, message
-        case events.CueSettled():
-            message.cue_settled.schedule_id = value.schedule_id
-            message.cue_settled.cue.CopyFrom(cue_status(value, time.time_ns() - now_ns))
-            return samplecache_pb2.EVENT_KIND_CUE_SETTLED, message
-        case events.SessionEnded():
-            outcomes = PageOutcomes(value.pages_asked, value.pages_useful, value.pages_late, value.pages_wasted)
-            message.session_ended.CopyFrom(
-                samplecache_pb2.SessionEndedEvent(
-                    session_id=value.session_id,
-                    sample_id=value.sample_id,
-                    strategy=value.strategy,
-                    blocks=value.blocks,
-                    late_blocks=value.late_blocks,
-                    prefetched=prefetched_pages(outcomes),
-                    played_pages=value.pages_played,
-                )
-            )
-            return samplecache_pb2.EVENT_KIND_SESSION_ENDED, message
-    raise TypeError(f"{type(value).__name__} has no wire form")

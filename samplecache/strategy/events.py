@@ -223,3 +223,31 @@ class CueSettled(Event):
     pages_brought_in: int
     margin_ns: int | None
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overloaded(Event):
+    """The swap device is slower than all sessions need: one of them was shed, or is taken back.
+
+    Attributes
+    ----------
+    session_id : str
+        The session.
+    sample_id : str
+        The sample it plays.
+    strategy : str
+        The strategy bound to it.
+    shed : bool
+        Whether it yields to the others from now on; False if it has its place again.
+    needed_bytes_per_s : int
+        What all sessions that need the device play, in bytes per second.
+    device_bytes_per_s : int
+        What the device carries.
+    """
+
+    session_id: str
+    sample_id: str
+    strategy: str
+    shed: bool
+    needed_bytes_per_s: int
+    device_bytes_per_s: int

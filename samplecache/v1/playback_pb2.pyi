@@ -410,6 +410,36 @@ class PlayBlock(_message.Message):
 Global___PlayBlock: _TypeAlias = PlayBlock  # noqa: Y015
 
 @_typing.final
+class Overload(_message.Message):
+    """The swap device is slower than all sessions need: so many as fit play on, the others yield."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHED_FIELD_NUMBER: _builtins.int
+    NEEDED_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    DEVICE_BYTES_PER_S_FIELD_NUMBER: _builtins.int
+    shed: _builtins.bool
+    """Whether the session yields from now on: it goes on as the device has time. False if it has its place again."""
+    needed_bytes_per_s: _builtins.int
+    """What all sessions that need the device play, in bytes per second."""
+    device_bytes_per_s: _builtins.int
+    """What the device carries, in bytes per second."""
+    def __init__(
+        self,
+        *,
+        shed: _builtins.bool = ...,
+        needed_bytes_per_s: _builtins.int = ...,
+        device_bytes_per_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_bytes_per_s", b"device_bytes_per_s", "needed_bytes_per_s", b"needed_bytes_per_s", "shed", b"shed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Overload: _TypeAlias = Overload  # noqa: Y015
+
+@_typing.final
 class PlaySeeked(_message.Message):
     """The answer to a seek: blocks after this one are from the new place."""
 
@@ -649,6 +679,7 @@ class PlayResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     UNDERRUN_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    OVERLOAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___PlayStarted:
         """First."""
@@ -673,6 +704,10 @@ class PlayResponse(_message.Message):
     def summary(self) -> Global___PlaySummary:
         """Last."""
 
+    @_builtins.property
+    def overload(self) -> Global___Overload:
+        """The swap device is slower than all sessions need, and this one has to yield; or has its place again."""
+
     def __init__(
         self,
         *,
@@ -682,12 +717,13 @@ class PlayResponse(_message.Message):
         position: Global___PlayPositionReport | None = ...,
         underrun: Global___Underrun | None = ...,
         summary: Global___PlaySummary | None = ...,
+        overload: Global___Overload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "event", b"event", "position", b"position", "seeked", b"seeked", "started", b"started", "summary", b"summary", "underrun", b"underrun"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "event", b"event", "overload", b"overload", "position", b"position", "seeked", b"seeked", "started", b"started", "summary", b"summary", "underrun", b"underrun"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "event", b"event", "position", b"position", "seeked", b"seeked", "started", b"started", "summary", b"summary", "underrun", b"underrun"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "event", b"event", "overload", b"overload", "position", b"position", "seeked", b"seeked", "started", b"started", "summary", b"summary", "underrun", b"underrun"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "block", "seeked", "position", "underrun", "summary"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "block", "seeked", "position", "underrun", "summary", "overload"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -82,6 +82,8 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """A session ended."""
     EVENT_KIND_CUE_SETTLED: _EventKind.ValueType  # 7
     """A cue of a schedule was settled."""
+    EVENT_KIND_OVERLOADED: _EventKind.ValueType  # 8
+    """The swap device is slower than all sessions need."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """Kinds of event."""
@@ -100,6 +102,8 @@ EVENT_KIND_SESSION_ENDED: EventKind.ValueType  # 6
 """A session ended."""
 EVENT_KIND_CUE_SETTLED: EventKind.ValueType  # 7
 """A cue of a schedule was settled."""
+EVENT_KIND_OVERLOADED: EventKind.ValueType  # 8
+"""The swap device is slower than all sessions need."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 @_typing.final
@@ -1779,6 +1783,42 @@ class CueSettledEvent(_message.Message):
 Global___CueSettledEvent: _TypeAlias = CueSettledEvent  # noqa: Y015
 
 @_typing.final
+class OverloadedEvent(_message.Message):
+    """A session has to yield to others, or has its place again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    OVERLOAD_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    sample_id: _builtins.str
+    """The sample."""
+    strategy: _builtins.str
+    """The strategy."""
+    @_builtins.property
+    def overload(self) -> _playback_pb2.Overload:
+        """Which of both, and by how much the device falls short."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        sample_id: _builtins.str = ...,
+        strategy: _builtins.str = ...,
+        overload: _playback_pb2.Overload | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overload", b"overload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["overload", b"overload", "sample_id", b"sample_id", "session_id", b"session_id", "strategy", b"strategy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverloadedEvent: _TypeAlias = OverloadedEvent  # noqa: Y015
+
+@_typing.final
 class WatchEventsResponse(_message.Message):
     """One event."""
 
@@ -1793,6 +1833,7 @@ class WatchEventsResponse(_message.Message):
     STARTED_FIELD_NUMBER: _builtins.int
     SESSION_ENDED_FIELD_NUMBER: _builtins.int
     CUE_SETTLED_FIELD_NUMBER: _builtins.int
+    OVERLOADED_FIELD_NUMBER: _builtins.int
     lost: _builtins.int
     """Events that this watcher has lost before this one because it was too slow."""
     @_builtins.property
@@ -1827,6 +1868,10 @@ class WatchEventsResponse(_message.Message):
     def cue_settled(self) -> Global___CueSettledEvent:
         """A cue of a schedule was settled."""
 
+    @_builtins.property
+    def overloaded(self) -> Global___OverloadedEvent:
+        """A session has to yield to others, or has its place again."""
+
     def __init__(
         self,
         *,
@@ -1839,12 +1884,13 @@ class WatchEventsResponse(_message.Message):
         started: Global___WatchStarted | None = ...,
         session_ended: Global___SessionEndedEvent | None = ...,
         cue_settled: Global___CueSettledEvent | None = ...,
+        overloaded: Global___OverloadedEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cue_settled", b"cue_settled", "degraded", b"degraded", "event", b"event", "evicted", b"evicted", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cue_settled", b"cue_settled", "degraded", b"degraded", "event", b"event", "evicted", b"evicted", "overloaded", b"overloaded", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cue_settled", b"cue_settled", "degraded", b"degraded", "event", b"event", "evicted", b"evicted", "lost", b"lost", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cue_settled", b"cue_settled", "degraded", b"degraded", "event", b"event", "evicted", b"evicted", "lost", b"lost", "overloaded", b"overloaded", "prefetch_done", b"prefetch_done", "session_ended", b"session_ended", "started", b"started", "time", b"time", "underrun", b"underrun"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["underrun", "prefetch_done", "degraded", "evicted", "started", "session_ended", "cue_settled"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["underrun", "prefetch_done", "degraded", "evicted", "started", "session_ended", "cue_settled", "overloaded"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -14,6 +14,7 @@ from served import RATE_HZ, STEREO, Playing, Serve, Served, pcm, refused, until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.service import translate
+from samplecache.strategy.events import Overloaded
 from samplecache.v1 import audio_pb2
 from samplecache.v1 import playback_pb2 as play
 from samplecache.v1 import samplecache_pb2 as pb
@@ -350,3 +351,26 @@ async def test_what_was_played_is_summed_up_per_strategy(served: Served) -> None
     stats = await served.stub.GetStats(pb.GetStatsRequest())
     sums = {each.strategy: (each.sessions, each.blocks) for each in stats.strategies}
     assert sums == {"none": (1, 21), "touch": (2, 42)}
+
+
+async def test_a_session_that_has_to_yield_is_told_and_gets_its_pcm_all_the_same(served: Served) -> None:
+    """Its pages do not come while it yields; each of its blocks waits, and then for the device."""
+    await served.put_cold("a", DATA)
+    playing = Playing(served, "a", strategy="none", frames=2000)
+    started = await playing.begin()
+    (session,) = served.cache._sessions
+    session.place.shed = True
+    session.place.notice = Overloaded(
+        served.cache.clock.now_ns(),
+        started.session_id,
+        "a",
+        "none",
+        shed=True,
+        needed_bytes_per_s=2,
+        device_bytes_per_s=1,
+    )
+    overload = await playing.until("overload")
+    assert overload == play.Overload(shed=True, needed_bytes_per_s=2, device_bytes_per_s=1)
+    session.place.shed = False
+    await playing.finish()
+    assert playing.pcm == DATA[: 2000 * FRAME_BYTES]

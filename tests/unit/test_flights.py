@@ -56,7 +56,7 @@ class Bench:
 @pytest.mark.parametrize("bytes_per_s", [2_000_000, 20_000_000])
 def test_a_limit_on_reads_is_measured_as_what_it_is(bytes_per_s: int) -> None:
     bench = Bench(ReadLimit(bytes_per_s=bytes_per_s))
-    bench.ask(Span(0, 2048))
+    bench.ask(Span(0, 4096))
     bench.run()
     rate = bench.meter.figures.bytes_per_s
     assert rate is not None

@@ -14,7 +14,7 @@ from samplecache.cache.session import PlayOptions
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import InvalidError, InvalidFormatError
 from samplecache.kernel.port import FaultCounts, Residency, Span, Tier
-from samplecache.service import translate
+from samplecache.service import event_wire, translate
 from samplecache.strategy import events
 from samplecache.strategy.registry import ChosenBy
 from samplecache.v1 import audio_pb2, playback_pb2, sample_pb2, schedule_pb2
@@ -105,18 +105,19 @@ EVENTS = [
         0, "song", "1", "a", "touch", events.CueState.GAVE_WAY, 5, 0.5, 3, 2, None, "No room. Announce less."
     ),
     events.SessionEnded(0, "session-1", "a", "touch", 9, 2, 40, 10, 6, 1, 3),
+    events.Overloaded(0, "session-1", "a", "touch", shed=True, needed_bytes_per_s=200, device_bytes_per_s=150),
 ]
 
 
 def test_every_event_has_its_kind() -> None:
     # By name: a class with slots is made twice, and the first one lives on.
     assert {type(event).__name__ for event in EVENTS} == {kind.__name__ for kind in events.Event.__subclasses__()}
-    kinds = [translate.event(event, 0)[0] for event in EVENTS]
+    kinds = [event_wire.event(event, 0)[0] for event in EVENTS]
     assert sorted(kinds) == [kind for kind in pb.EventKind.values() if kind]
 
 
 def test_events_keep_what_they_say() -> None:
-    underrun, done, degraded, evicted, cue, ended = (translate.event(event, 0)[1] for event in EVENTS)
+    underrun, done, degraded, evicted, cue, ended, overloaded = (event_wire.event(event, 0)[1] for event in EVENTS)
     assert underrun.underrun == pb.UnderrunEvent(
         session_id="session-1",
         sample_id="a",
@@ -147,4 +148,10 @@ def test_events_keep_what_they_say() -> None:
         late_blocks=2,
         prefetched=playback_pb2.PrefetchedPages(asked=10, useful=6, late=1, wasted=3),
         played_pages=40,
+    )
+    assert overloaded.overloaded == pb.OverloadedEvent(
+        session_id="session-1",
+        sample_id="a",
+        strategy="touch",
+        overload=playback_pb2.Overload(shed=True, needed_bytes_per_s=200, device_bytes_per_s=150),
     )

@@ -12,6 +12,7 @@ from samplecache.cache.accounts import Account
 from samplecache.cache.playback import Block, Playback
 from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderFloor
 from samplecache.cache.sample import Content
+from samplecache.cache.shedding import Place
 from samplecache.kernel.linux_remote import RemoteRegion
 from samplecache.service.workers.books import IN_TIME, LOOP, READ, SEEK
 from samplecache.service.workers.link import Message, pack_reading
@@ -45,6 +46,7 @@ class RemoteSession:
         self.session_id: str = opened["session"]
         self.started = playback_pb2.PlayResponse.FromString(base64.b64decode(opened["started"]))
         self.happened: list[list[Any]] = []
+        self.place = Place()  # only the owner's sessions are told to yield
         self.converter = Converter(stored, _audio(opened["delivered"]), opened["gain"])
         self.playback = Playback(
             stored.rate_hz,
@@ -77,6 +79,10 @@ class RemoteSession:
         """Return whether the block's pages are mapped at the owner's."""
         content = self._content
         return self._memory.in_core(content.region, content.pages_of(block.frames, self._memory.page_bytes))
+
+    def may_read(self, block: Block) -> bool:
+        """Return True: who yields is not known here."""
+        return True
 
     def read(self, block: Block, client_ns: int = 0) -> ReadBlock:
         """Copy the block out of the owner's memory and convert it. May fault, with the GIL released."""

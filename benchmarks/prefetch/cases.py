@@ -174,13 +174,13 @@ CASES: Final = {
         Case(
             "slow-1",
             "slow swap, one session announced 2 s ahead",
-            _streams(1, STEREO, 10 * NS_PER_S, hint_ahead_ns=2 * NS_PER_S),
+            _streams(1, STEREO, 6 * NS_PER_S, hint_ahead_ns=2 * NS_PER_S),
             read_bytes_per_s=2_000_000,
         ),
         Case(
             "slow-8",
             "slow swap, eight sessions announced 2 s ahead",
-            _streams(8, STEREO, 10 * NS_PER_S, hint_ahead_ns=2 * NS_PER_S, apart_ns=5 * NS_PER_MS),
+            _streams(8, STEREO, 6 * NS_PER_S, hint_ahead_ns=2 * NS_PER_S, apart_ns=5 * NS_PER_MS),
             read_bytes_per_s=2_000_000,
         ),
         Case(
@@ -200,13 +200,20 @@ CASES: Final = {
         Case(
             "overload",
             "twelve streams of 192 kB/s from a device of 1.6 MB/s",
-            _streams(12, STEREO, 12 * NS_PER_S, hint_ahead_ns=2 * NS_PER_S, apart_ns=100 * NS_PER_MS),
+            _streams(12, STEREO, 10 * NS_PER_S, hint_ahead_ns=2 * NS_PER_S, apart_ns=100 * NS_PER_MS),
             read_iops=400,
         ),
         Case(
             "crowd",
             "100 sessions in a prefetch budget of 64 MiB",
-            _streams(100, STEREO, 12 * NS_PER_S, block_ns=100 * NS_PER_MS, apart_ns=20 * NS_PER_MS),
+            _streams(100, STEREO, 8 * NS_PER_S, block_ns=100 * NS_PER_MS, apart_ns=20 * NS_PER_MS),
+            contenders=(
+                Contender("none"),
+                Contender("window"),
+                # What planning costs by itself: with nothing to bring in, that is the difference of these two.
+                Contender("none", "none + resident", cold=False),
+                Contender("window", "window + resident", cold=False),
+            ),
             settings=(("prefetch_budget", 64 * MIB),),
         ),
     )

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from samplecache.lab.ear.contender import Sound as EarSound
 from samplecache.lab.ear.contenders.registry import contender as make_contender
 from samplecache.lab.ear.heard import CARD_FORMAT, PERIOD_FRAMES, GlitchKind, Heard, HeardCue
 from samplecache.lab.ear.listening import listen
+from samplecache.lab.ear.path import path
 from samplecache.lab.rig import Rig, RigOptions
 from samplecache.lab.scenarios.score import Score, Sound
 from samplecache.lab.scenarios.tables import parse_memory
@@ -37,6 +38,8 @@ from samplecache.lab.workload import Cue, Seek
 LEAST_SWAP_BYTES: Final = 192 << 20
 LOUDEST: Final = 1_000
 """Of synthesised noise: what 32 sounds come to at once is still not clipped, which would be heard as something else."""
+HEAD_STEPS: Final = 20
+"""Into how many steps a playhead's way is cut: fine enough that none is taken for a jump."""
 _STALLED: Final = "the machine itself stalled"
 
 
@@ -81,17 +84,27 @@ def _played(score: Score, case: Case, name: str, sounds: dict[str, EarSound]) ->
     with Rig(RigOptions(swap_bytes=swap_bytes, zram=device.zram)) as rig:
         disks = ", ".join(disk.name for disk in rig.disks)
         heard = listen(watched, ear_case, rig)
-    return _run(heard, score, case, name, watched, device, disks)
+    return _run(heard, score, case, name, watched, device, disks, ear_case)
 
 
-def _run(heard: Heard, score: Score, case: Case, name: str, watched: Watched, device: SwapDevice, disks: str) -> Run:
+def _run(
+    heard: Heard,
+    score: Score,
+    case: Case,
+    name: str,
+    watched: Watched,
+    device: SwapDevice,
+    disks: str,
+    ear_case: EarCase,
+) -> Run:
     status, why = Status.DONE, ""
     if heard.failed:
         status, why = Status.FAILED, heard.failed
     elif heard.discarded:
         status = Status.NOISY if heard.discarded.startswith(_STALLED) else Status.WARM
         why = heard.discarded
-    stalls = _stalls(heard)
+    places = [_places(cue, ear_case.sound(cue)) for cue in ear_case.cues]
+    stalls = _stalls(heard, places[: len(heard.cues)])
     return Run(
         case=case,
         contender=name,
@@ -106,7 +119,7 @@ def _run(heard: Heard, score: Score, case: Case, name: str, watched: Watched, de
         witness_ns=max(heard.witness_ns, heard.card_ns),
         figures=_figures(heard, stalls) if status.counts else None,
         stalls=stalls,
-        timeline=_timeline(heard, score, watched, stalls) if status.counts else None,
+        timeline=_timeline(heard, score, watched, places) if status.counts else None,
     )
 
 
@@ -123,17 +136,17 @@ def _machine(device: SwapDevice, disks: str) -> dict[str, str]:
     }
 
 
-def _stalls(heard: Heard) -> list[Stall]:
+def _stalls(heard: Heard, places: Sequence[Callable[[int], float]]) -> list[Stall]:
     return sorted(
         (
             Stall(
                 at_ns=glitch.at_ns,
                 late_ns=glitch.length_ns,
                 sample_id=cue.sample_id,
-                place=min(1.0, glitch.at_frame / max(1, cue.frames_due)),
+                place=place(glitch.at_frame),
                 cause=glitch.kind.value,
             )
-            for cue in heard.cues
+            for cue, place in zip(heard.cues, places, strict=True)
             for glitch in cue.glitches
         ),
         key=lambda stall: stall.at_ns,
@@ -162,14 +175,14 @@ def _figures(heard: Heard, stalls: list[Stall]) -> Figures:
     )
 
 
-def _timeline(heard: Heard, score: Score, watched: Watched, stalls: list[Stall]) -> Timeline:
+def _timeline(heard: Heard, score: Score, watched: Watched, places: Sequence[Callable[[int], float]]) -> Timeline:
     moments = [moment for moment in heard.timeline if moment.at_ns >= 0]
     times_ns = [moment.at_ns for moment in moments]
     order = list(dict.fromkeys(cue.sample_id for cue in score.cues))
     return Timeline(
         times_ns=times_ns,
         strips=watched.strips(order, times_ns),
-        heads=[_head(cue, stalls) for cue in heard.cues],
+        heads=[_head(cue, place) for cue, place in zip(heard.cues, places, strict=True)],
         hints_ns=[(cue.sample_id, cue.at_ns - cue.hint_ahead_ns) for cue in score.cues if cue.hint_ahead_ns]
         if watched.hears_hints
         else [],
@@ -182,26 +195,33 @@ def _steps(totals: list[int]) -> list[int]:
     return [after - before for before, after in zip([0, *totals], totals, strict=False)]
 
 
-def _head(cue: HeardCue, stalls: list[Stall]) -> Head:
+def _places(cue: Cue, sound: EarSound) -> Callable[[int], float]:
+    """Return what tells where in the sound, 0 to 1, the frame is that a cue plays as its so-manieth."""
+    spans = path(cue, sound.frames).spans
+
+    def place(frame: int) -> float:
+        for start, stop in spans:
+            if frame < stop - start:
+                return (start + frame) / sound.frames
+            frame -= stop - start
+        return spans[-1][1] / sound.frames
+
+    return place
+
+
+def _head(cue: HeardCue, place: Callable[[int], float]) -> Head:
     """Return where a playhead was: it moves on but in glitches."""
-    times_ns, places = [], []
-    at_ns = cue.asked_ns + (cue.first_period_ns or 0)
-    due = max(1, cue.frames_due)
-    frame = 0
-    for glitch in cue.glitches:
-        at_ns += CARD_FORMAT.duration_ns(max(0, glitch.at_frame - frame))
-        frame = glitch.at_frame
-        times_ns += [at_ns, at_ns + glitch.length_ns]
-        places += [frame / due] * 2
-        at_ns += glitch.length_ns
-    del stalls
-    start_ns = cue.asked_ns + (cue.first_period_ns or 0)
-    end_ns = at_ns + CARD_FORMAT.duration_ns(max(0, cue.frames_heard - frame))
-    return Head(
-        sample_id=cue.sample_id,
-        times_ns=[start_ns, *times_ns, end_ns],
-        places=[0.0, *(round(place, 4) for place in places), round(min(1.0, cue.frames_heard / due), 4)],
-    )
+    times_ns: list[int] = []
+    places: list[float] = []
+    step_frames = max(1, cue.frames_due // HEAD_STEPS)
+    at_ns, frame = cue.asked_ns + (cue.first_period_ns or 0), 0
+    for stop_frame, pause_ns in (*((g.at_frame, g.length_ns) for g in cue.glitches), (cue.frames_heard, 0)):
+        for passed in (*range(frame, stop_frame, step_frames), max(frame, stop_frame)):
+            times_ns.append(at_ns + CARD_FORMAT.duration_ns(passed - frame))
+            places.append(round(place(passed), 4))
+        at_ns = times_ns[-1] + pause_ns
+        frame = max(frame, stop_frame)
+    return Head(sample_id=cue.sample_id, times_ns=times_ns, places=places)
 
 
 def _at_card_rate(cue: Cue, rate_hz: int) -> Cue:

@@ -121,7 +121,7 @@ def _plain(text: str) -> str:
 def overview(table: Table, name: str) -> str:
     """Return how many glitches each contender had in each repetition."""
     with _settings():
-        figure = _figure(0.62 + 0.25 * len(table.rows), [_short(row.contender) for row in table.rows])
+        figure = _figure(0.62 + 0.25 * len(table.rows), _labels(table.rows))
         _dots(figure.add_subplot(), table.rows, _limit([table]))
         return _svg(figure, name, f"Glitches of each contender: {table.case}")
 
@@ -134,7 +134,7 @@ def picture(tables: Sequence[Table], title: str, path: Path) -> None:
     rows = -(-len(tables) // columns)
     tallest = max(len(table.rows) for table in tables)
     with _settings():
-        figure = Figure(figsize=(columns * 3.6, rows * (0.75 + 0.26 * tallest) + 0.35), layout="constrained")
+        figure = Figure(figsize=(max(6.6, columns * 3.8), rows * (0.75 + 0.26 * tallest) + 0.35), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=FONT_PT + 3, fontweight="bold")
         limit = _limit(tables)
         for index, table in enumerate(tables, 1):
@@ -173,7 +173,7 @@ def _dots(axes: Axes, rows: Sequence[Row], limit: float) -> None:
     ticks = [tick for tick in (0, 1, 3, 10, 30, 100, 300, 1000, 3000) if tick <= limit]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_yticks(range(len(rows)), [_short(row.contender) for row in rows], color=INK)
+    axes.set_yticks(range(len(rows)), _labels(rows), color=INK)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -182,6 +182,12 @@ def _dots(axes: Axes, rows: Sequence[Row], limit: float) -> None:
 
 def _short(contender: str) -> str:
     return contender.removeprefix(SAMPLECACHE)
+
+
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """Return what contenders are called beside each other: strategies by their names, unless others play, too."""
+    names = [row.contender for row in rows]
+    return [_short(name) for name in names] if all(name.startswith(SAMPLECACHE) for name in names) else names
 
 
 # --- how long ---
@@ -208,7 +214,7 @@ def _distribution(rows: Sequence[tuple[Row, list[float]]], name: str, title: str
     low, high = max(0.1, min(everything, default=1) / 1.5), max([20.0, *everything]) * 1.5
     low = min(low, high / 20)
     with _settings():
-        figure = _figure(0.62 + 0.25 * len(rows), [_short(row.contender) for row, _ in rows], right_in=0.48)
+        figure = _figure(0.62 + 0.25 * len(rows), _labels([row for row, _ in rows]), right_in=0.48)
         axes = figure.add_subplot()
         for index, (row, values) in enumerate(rows):
             axes.plot([low, high], [index, index], color=LINE, linewidth=0.6, zorder=0)
@@ -229,7 +235,7 @@ def _distribution(rows: Sequence[tuple[Row, list[float]]], name: str, title: str
         ticks = [tick for tick in (0.1, 1, 10, 100, 1000, 10_000, 100_000) if low <= tick <= high]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-        axes.set_yticks(range(len(rows)), [_short(row.contender) for row, _ in rows], color=INK)
+        axes.set_yticks(range(len(rows)), _labels([row for row, _ in rows]), color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

@@ -218,8 +218,8 @@ async def _perform(stub: Any, cue: Cue, rate_hz: int, start_s: float) -> Heard:
                 bound = answer.started.binding.strategy
             case "underrun":
                 late_first_second += answer.underrun.frame_offset < rate_hz
-            case "overloaded":
-                told_after_ns = told_after_ns or int((asyncio.get_running_loop().time() - opened_s) * NS_PER_S)
+            case "overload" if told_after_ns is None and answer.overload.shed:
+                told_after_ns = int((asyncio.get_running_loop().time() - opened_s) * NS_PER_S)
             case "summary":
                 stats = answer.summary.stats
     if hint is not None:

@@ -10,6 +10,7 @@ from samplecache.lab.virtual import Outcome, Performance, VirtualCache
 from samplecache.lab.workload import Workload
 from samplecache.service.config import ServerConfig
 from samplecache.simulation.options import SimulationOptions
+from samplecache.strategy.events import Event, Overloaded
 
 
 def run(case: Case, contender: Contender, seed: int) -> Run:
@@ -25,23 +26,33 @@ def run(case: Case, contender: Contender, seed: int) -> Run:
     if not contender.cold:
         workload = replace(workload, warm_up_ns=1)  # which takes the place of making samples cold
     virtual = VirtualCache(replace(options, device=case.device), workload, settings=settings)
+    told_ns: dict[str, int] = {}
+
+    def note(event: Event) -> None:
+        if isinstance(event, Overloaded) and event.shed:
+            told_ns.setdefault(event.session_id, event.time_ns)
+
+    virtual.cache.events.listen(note)
     try:
         outcome = virtual.run()
     finally:
         virtual.close()
     rates_hz = {sample.sample_id: sample.format.rate_hz for sample in workload.samples}
     return Run(
-        tuple(_heard(performance, rates_hz[performance.cue.sample_id]) for performance in outcome.performances),
+        tuple(
+            _heard(performance, rates_hz[performance.cue.sample_id], outcome.began_ns, told_ns)
+            for performance in outcome.performances
+        ),
         outcome.swap.pswpin,
         _pages_played(workload, outcome, options.page_bytes),
-        getattr(getattr(virtual.cache, "prefetch_budget", None), "peak_bytes", None),
+        virtual.cache.prefetch_budget.peak_bytes,
         None,
         outcome.elapsed_ns,
     )
 
 
-def _heard(performance: Performance, rate_hz: int) -> Heard:
-    stats = performance.stats
+def _heard(performance: Performance, rate_hz: int, began_ns: int, told_ns: dict[str, int]) -> Heard:
+    stats, told = performance.stats, told_ns.get(performance.session_id)
     return Heard(
         performance.cue.sample_id,
         performance.strategy,
@@ -52,6 +63,7 @@ def _heard(performance: Performance, rate_hz: int) -> Heard:
         stats.first_block_ns,
         stats.faults.major,
         stats.faults.minor,
+        None if told is None else told - began_ns - performance.cue.at_ns,
     )
 
 

@@ -96,15 +96,19 @@ class _Member:
         self.late = False
         self.seen = (0, 0, 0, 0)
 
-    def look(self, now_ns: int) -> Stream | None:
-        """Return the stream as it is now; None if it does not need the device."""
+    def look(self, now_ns: int, *, queueing: bool) -> Stream | None:
+        """Return the stream as it is now; None if it does not need the device.
+
+        While batches queue at the device, that a stream plays clean tells only that pages of it were in RAM before.
+        """
         stats = self.player.playback.stats
         now = (stats.prefetched.asked, stats.faults.major, stats.late_blocks, stats.blocks)
         before, self.seen = self.seen, now
         if now[:2] != before[:2]:
             self.cold_until_ns = now_ns + COLD_NS
         self.late = now[2] != before[2]
-        self.clean_looks = self.clean_looks + 1 if now[3] != before[3] and not self.late else 0
+        clean = now[3] != before[3] and not self.late and not queueing
+        self.clean_looks = self.clean_looks + 1 if clean else 0
         return self.stream(now_ns)
 
     def stream(self, now_ns: int) -> Stream | None:
@@ -177,15 +181,18 @@ class Shedding:
             self._looking = bool(members)
         if not members:
             return
-        looks = [(member, stream) for member in members if (stream := member.look(now_ns)) is not None]
-        streams = [stream for _, stream in looks]
         sustained = self._meter.sustained
+        queueing = sustained is not None
+        looks = [
+            (member, stream) for member in members if (stream := member.look(now_ns, queueing=queueing)) is not None
+        ]
+        streams = [stream for _, stream in looks]
         any_shed = any(stream.shed for stream in streams)
         if sustained is not None and not any_shed:
             self._capacity_bytes_per_s = sustained
         if sustained is not None or any_shed:
             self._known_ns = now_ns
-        self._correct(looks, queueing=sustained is not None)
+        self._correct(looks, queueing=queueing)
         needed = sum(stream.bytes_per_s for stream in streams)
         # Between two measurements those that play keep their places.
         enough = sustained is None and not any_shed

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.prefetch import simulated
 from benchmarks.prefetch.cases import CASES, Contender
 from benchmarks.prefetch.figures import Series
+from samplecache.clock import NS_PER_S
 
 PAGES_OF_TEN_SECONDS = -(-48_000 * 10 * 4 // 4096)
 
@@ -45,3 +46,14 @@ def test_a_cell_shows_median_and_range() -> None:
     assert series.cell("major faults") == "59 (0-59)"
     assert series.cell("underruns") == "0"
     assert series.cell("server CPU, % of a core") == "-"
+
+
+def test_as_many_streams_as_fit_play_clean_and_the_others_are_told_at_once() -> None:
+    run = simulated.run(CASES["overload"], Contender("window"), seed=0)
+    told = [heard for heard in run.heard if heard.told_after_ns is not None]
+    clean = [heard for heard in run.heard if not heard.late_blocks]
+    # 0.9 of what the device carries is given out: 1.47 MB/s, or seven streams of 192 kB/s.
+    assert (len(clean), len(told)) == (7, 5)
+    assert not {heard.sample_id for heard in clean} & {heard.sample_id for heard in told}
+    assert max(heard.told_after_ns for heard in told if heard.told_after_ns is not None) < NS_PER_S
+    assert {heard.blocks for heard in run.heard} == {500}

@@ -79,12 +79,16 @@ class Flights:
         """Whether more is to be sent for than may be on its way, or was a moment ago."""
         return len(self._gate) > 0 or self._clock.now_ns() - self._kept_back_ns < BURST_NS
 
-    def may_depart(self, otherwise: Callable[[], object], deadline_ns: int, urgency: int) -> bool:
-        """Return whether more may be sent for now; if not, call `otherwise` when it may and nobody is before it."""
+    def may_depart(
+        self, otherwise: Callable[[], object], deadline_ns: int, urgency: int, wanted: Callable[[], bool]
+    ) -> bool:
+        """Return whether more may be sent for now; if not, call `otherwise` when it may and nobody is before it, or
+        when it is not `wanted` any more.
+        """
         with self._lock:
             if self._gate.admits(self._in_flight_bytes(self._clock.now_ns())):
                 return True
-            self._gate.wait(otherwise, deadline_ns, urgency)
+            self._gate.wait(otherwise, deadline_ns, urgency, wanted)
             self._kept_back_ns = self._clock.now_ns()
             return False
 
@@ -113,7 +117,7 @@ class Flights:
             now_ns = self._clock.now_ns()
             try:
                 arrived = self._kernel.in_core(flight.region, flight.last)
-            except SamplecacheError:  # unmapped
+            except (SamplecacheError, OSError):  # unmapped, or the kernel does not answer just now
                 self._meter.lose(now_ns)
                 ended[id(flight)] = flight
                 continue

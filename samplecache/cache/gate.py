@@ -37,7 +37,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.limit_bytes = FIRST_BYTES
-        self._waiting: list[tuple[int, int, int, Callable[[], object]]] = []
+        self._waiting: list[tuple[int, int, int, Callable[[], bool], Callable[[], object]]] = []
         self._order = itertools.count()
         self._was_full = False
 
@@ -56,9 +56,15 @@ class Gate:
         self._was_full |= full
         return not full
 
-    def wait(self, work: Callable[[], object], deadline_ns: int, urgency: int = 0) -> None:
-        """Keep `work` until there is room."""
-        heapq.heappush(self._waiting, (-urgency, deadline_ns, next(self._order), work))
+    def wait(
+        self,
+        work: Callable[[], object],
+        deadline_ns: int,
+        urgency: int = 0,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Keep `work` until there is room, or until it is not `wanted` any more: then it takes none."""
+        heapq.heappush(self._waiting, (-urgency, deadline_ns, next(self._order), wanted, work))
 
     def arrived(self, after_ns: int) -> None:
         """Take in that a piece arrived so long after it was sent for."""
@@ -74,6 +80,7 @@ class Gate:
         room_bytes = self.limit_bytes - in_flight_bytes
         going: list[Callable[[], object]] = []
         while self._waiting and room_bytes > 0:
-            going.append(heapq.heappop(self._waiting)[-1])
-            room_bytes -= self.part_bytes
+            *_, wanted, work = heapq.heappop(self._waiting)
+            going.append(work)  # what is not wanted any more has to hear of it too, to end
+            room_bytes -= self.part_bytes * wanted()
         return going

@@ -99,6 +99,7 @@ class Prefetch:
         self._at_work = 0
         self._rechecks = False
         self._watches = False
+        self._superseded = False
         self._actions_left = 0
         self._ended = threading.Event()
         self._listeners: list[Callable[[], object]] = []
@@ -153,6 +154,14 @@ class Prefetch:
     def cancel(self) -> None:
         """Stop: no further chunk is begun; it has ended when the one under way is finished. Never blocks."""
         self._end(_State.CANCELLED)
+
+    def supersede(self) -> None:
+        """Leave what it has not brought in yet to a later answer of the strategy, which asks for it again.
+
+        Never blocks. Else what waits for the device would be there once for every look while the device is busy. What is to be locked
+        or given back is not asked for again.
+        """
+        self._superseded = True
 
     # --- on worker threads ---
 
@@ -218,12 +227,17 @@ class Prefetch:
         """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
         account, chunk_pages = self.order.account, CHUNK_PAGES
         if brings_in(action):
+            if self._superseded and not isinstance(action, Lock):
+                self._one_action_less()
+                return
             wait_ns = self._prefetcher.wait_ns(self.order, action)
             if wait_ns:
                 self._put_off(action, wait_ns)
                 return
         if brings_in(action) and not waits_for_pages(action):
-            if not self._prefetcher.may_send_for(self.order, action, lambda: self._submit_action(action)):
+            if not self._prefetcher.may_send_for(
+                self.order, action, lambda: self._submit_action(action), self._brings_in_more
+            ):
                 return
             chunk_pages = min(chunk_pages, self._prefetcher.flights.part_pages)
         head = next(action.span.chunks(chunk_pages), action.span)
@@ -251,6 +265,9 @@ class Prefetch:
             self._submit_action(self._after(head, action))
             return
         self._one_action_less()
+
+    def _brings_in_more(self) -> bool:
+        return self._state is _State.RUNNING and not self._superseded
 
     def _one_action_less(self) -> None:
         with self._lock:
@@ -430,12 +447,16 @@ class Prefetcher:
         head = next(action.span.chunks(CHUNK_PAGES), action.span)
         return wait_ns(self.pressure.level, lead_ns, order.account.times_taken_back(head))
 
-    def may_send_for(self, order: Order, action: Action, otherwise: Callable[[], object]) -> bool:
-        """Return whether pages may be sent for that arrive later; if not, have `otherwise` called when they may."""
+    def may_send_for(
+        self, order: Order, action: Action, otherwise: Callable[[], object], wanted: Callable[[], bool]
+    ) -> bool:
+        """Return whether pages may be sent for that arrive later; if not, have `otherwise` called when they may, or
+        when they are not `wanted` any more.
+        """
         if self._capabilities.swap_synchronous:
             return True
         now_ns = self.clock.now_ns()
-        return self.flights.may_depart(otherwise, action.deadline_ns or now_ns, order.urgency)
+        return self.flights.may_depart(otherwise, action.deadline_ns or now_ns, order.urgency, wanted)
 
     def admit(self, order: Order, seen: Residency, action: Action) -> tuple[Span, int]:
         """Charge the budget for an action that brings pages in, which were where `seen` says.

@@ -119,3 +119,12 @@ def test_those_who_wait_go_on_though_others_before_them_find_nothing_to_send_for
         prefetches = [cache.prefetch("pad") for _ in range(12)]
         assert all(prefetch.wait(20) for prefetch in prefetches)
         assert {prefetch.progress.pages_in for prefetch in prefetches} >= {600}
+
+
+def test_what_is_not_wanted_any_more_takes_no_room() -> None:
+    gate, gone = Gate(), []
+    for number in range(3):
+        gate.wait(lambda number=number: gone.append(number), number, wanted=lambda number=number: number == 2)  # type: ignore[misc]
+    for work in gate.let_out(gate.limit_bytes - 1):  # room for one
+        work()
+    assert (gone, len(gate)) == ([0, 1, 2], 0)

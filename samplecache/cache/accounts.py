@@ -301,11 +301,11 @@ class Announced:
     def begin(self, content: Content, account: Account) -> None:
         """Keep the account of a prefetch, which is going to begin, for whoever plays `content`; or hand it over now."""
         with self._lock:
-            players = self._playing.get(content)
-            if not players:
+            player = next(iter(self._playing.get(content, ())), None)
+            if player is None:
                 self._waiting.setdefault(content, []).append(account)
-        if players:
-            players[0].take_over(account)
+        if player is not None:
+            player.take_over(account)
 
     def end(self, content: Content, account: Account, keep_ns: int) -> None:
         """Keep it for so long yet, now that the prefetch has ended."""

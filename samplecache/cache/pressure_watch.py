@@ -104,8 +104,10 @@ class PressureWatch:
         self._call_at(self._first_look, now_ns)
 
     def _first_look(self) -> None:
-        self._counts, self._looked_ns = self._kernel.pressure(), self._clock.now_ns()
-        self._call_at(self._look, self._looked_ns + LOOK_NS)
+        counts, memory, now_ns = self._kernel.pressure(), self._kernel.memory(), self._clock.now_ns()
+        with self._lock:
+            self._counts, self._memory, self._looked_ns = counts, memory, now_ns
+        self._call_at(self._look, now_ns + LOOK_NS)
 
     def _look(self) -> None:
         counts, memory, now_ns = self._kernel.pressure(), self._kernel.memory(), self._clock.now_ns()

@@ -189,7 +189,9 @@ class Shedding:
         streams = [stream for _, stream in looks]
         any_shed = any(stream.shed for stream in streams)
         if sustained is not None and not any_shed:
-            self._capacity_bytes_per_s = sustained
+            # A page that is taken back on its way leaves time in which nothing came in: less than what came in at the
+            # worst of other times is no measurement of the device.
+            self._capacity_bytes_per_s = max(sustained, self._meter.figures.bytes_per_s_low or 0)
         if sustained is not None or any_shed:
             self._known_ns = now_ns
         self._correct(looks, queueing=queueing)

@@ -9,7 +9,6 @@ from samplecache.strategy import Pressure, View
 MS: Final = 1_000_000
 S: Final = 1_000 * MS
 
-LEAST_NS: Final = 200 * MS
 MOST_NS: Final = 10 * S
 UNMEASURED_NS: Final = 2 * S
 """What a window is before anything was measured: what a sequencer knows ahead, a bar at 120 beats a minute."""
@@ -67,4 +66,4 @@ def base_length_ns(view: View) -> int:
     if bytes_per_s is None:
         return UNMEASURED_NS
     batch_ns = BATCH_BYTES * S // max(1, bytes_per_s)
-    return max(LEAST_NS, min(MOST_NS, SAFETY * ((latency_ns or 0) + batch_ns + RECHECK_NS)))
+    return min(MOST_NS, SAFETY * ((latency_ns or 0) + batch_ns + RECHECK_NS))

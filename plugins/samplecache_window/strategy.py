@@ -33,6 +33,9 @@ SLACK_NS: Final = 100 * MS
 UNPACED_NS: Final = 20 * MS
 """Time between two looks where there is no pace."""
 
+LEAST_PERIOD_NS: Final = 100 * MS
+"""Time between two looks at a window that the budget cuts short, at the least."""
+
 LET_GO_PAGES: Final = 32
 """What was played is let go of in so many pages at a time, so that not every look costs a call for it."""
 
@@ -70,6 +73,7 @@ class SlidingWindow(PrefetchStrategy):
         self._targets: list[int] = []
         self._behind = 0
         self._other = False
+        self._unpaced_at = -1
 
     # --- moments ---
 
@@ -97,17 +101,25 @@ class SlidingWindow(PrefetchStrategy):
         period_ns = max(RECHECK_NS, length_ns // 4)
         self._remember(view.residency)
         self._window = window = tuple(segments(view, length_ns))
+        if view.budget_bytes is not None:  # a window that the budget cuts short is played sooner
+            ahead_ns = sum(len(segment.span) for segment in window) * view.sample.page_ns
+            period_ns = min(period_ns, max(LEAST_PERIOD_NS, ahead_ns // 2))
+        if view.pressure is not Pressure.NONE:  # what is far off is put off, so it must be asked for in time
+            period_ns = min(period_ns, RECHECK_NS)
         # What is read before the next look, if that comes late, must be there without another one.
         near_ns = view.now_ns + period_ns + SLACK_NS + 2 * (view.page_in.latency_high_ns or 0)
-        behind_time = False
+        behind_time = brought_in = False
         for segment in window:
             near = pages_until(segment, near_ns, view.sample.page_ns)
             for action in self._bring_in(view, segment, near):
+                brought_in = True
                 behind_time |= isinstance(action, Advise) and action.span.start < near.stop
                 yield action
         if window:
-            if unpaced:
-                period_ns = UNPACED_NS
+            if unpaced and (view.wanted.start != self._unpaced_at or brought_in):
+                self._unpaced_at, period_ns = view.wanted.start, UNPACED_NS
+            elif unpaced:
+                period_ns = RECHECK_NS  # the client takes nothing, and all of it is there
             elif behind_time:
                 period_ns = RECHECK_NS // 2
             at_ns = view.now_ns + period_ns

@@ -208,7 +208,6 @@ CASES: Final = {
             "100 sessions in a prefetch budget of 64 MiB",
             _streams(100, STEREO, 8 * NS_PER_S, block_ns=100 * NS_PER_MS, apart_ns=20 * NS_PER_MS),
             contenders=(
-                Contender("none"),
                 Contender("window"),
                 # What planning costs by itself: with nothing to bring in, that is the difference of these two.
                 Contender("none", "none + resident", cold=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -101,11 +102,16 @@ class Series:
 
     def cell(self, figure: str) -> str:
         """Return the median and range of a figure, as tables show it."""
-        values = [value for run in self.runs if (value := FIGURES[figure](run)) is not None]
-        if not values:
-            return "-"
-        low, median, high = min(values), statistics.median(values), max(values)
-        return _number(median) if low == high else f"{_number(median)} ({_number(low)}-{_number(high)})"
+        return cell([FIGURES[figure](run) for run in self.runs])
+
+
+def cell(figures: Sequence[float | None]) -> str:
+    """Return the median of the figures that are known and, where they differ, their range, as tables show them."""
+    values = [figure for figure in figures if figure is not None]
+    if not values:
+        return "-"
+    low, median, high = (_number(value) for value in (min(values), statistics.median(values), max(values)))
+    return median if low == high else f"{median} ({low}-{high})"
 
 
 def _number(value: float) -> str:

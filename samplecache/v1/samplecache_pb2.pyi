@@ -141,7 +141,7 @@ class UploadStart(_message.Message):
     """Whether an id that is taken is replaced. Sessions that play the old sample play it out. Default false."""
     upload_id: _builtins.str
     """Set to make the upload resumable: ^[A-Za-z0-9_-]{1,64}$, chosen by the client. What has arrived is kept for the
-    server's upload_ttl (default 60 s) after a break; a stream with the same upload_id and the same declaration goes on
+    server's upload_ttl_s (default 60) after a break; a stream with the same upload_id and the same declaration goes on
     at committed_bytes. A finished upload_id answers with the sample it made. Empty (default): a broken upload is
     forgotten at once.
     """
@@ -1417,7 +1417,7 @@ class WitnessStats(_message.Message):
 
     @_builtins.property
     def p999(self) -> _duration_pb2.Duration:
-        """99.9th percentile over the recent past (some minutes)."""
+        """99.9th percentile over the last 30 s."""
 
     @_builtins.property
     def steal(self) -> _duration_pb2.Duration:

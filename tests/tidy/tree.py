@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,10 +15,9 @@ _NOT_OURS = {".git", ".venv", ".cache", ".hypothesis", "build", "dist", "demo-ou
 
 def files() -> list[Path]:
     """Every file of the project: what git tracks or would, or, in an unpacked archive, what is there."""
-    git = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-    )
-    if git.returncode == 0:
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True) if shutil.which("git") else None
+    if git is not None and git.returncode == 0:
         found = [ROOT / line for line in git.stdout.splitlines()]
     else:
         found = [path for path in ROOT.rglob("*") if not _NOT_OURS & set(path.relative_to(ROOT).parts)]

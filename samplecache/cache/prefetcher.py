@@ -158,8 +158,8 @@ class Prefetch:
     def supersede(self) -> None:
         """Leave what it has not brought in yet to a later answer of the strategy, which asks for it again.
 
-        Never blocks. Else what waits for the device would be there once for every look while the device is busy. What is to be locked
-        or given back is not asked for again.
+        Never blocks. Else what waits for the device would be there once for every look while the device is busy. What
+        is to be locked or given back is not asked for again.
         """
         self._superseded = True
 

@@ -94,3 +94,25 @@ class Order:
             return self.wanted
         pages = -(-horizon_ns // self.sample.view(page_bytes).page_ns)
         return Span(self.wanted.start, min(self.wanted.stop, self.wanted.start + pages))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a prefetch has come.
+
+    Attributes
+    ----------
+    pages_needed : int
+        Pages of the span that were not in RAM when it began.
+    pages_in : int
+        Of those, how many were in RAM at the last look.
+    elapsed_ns : int
+        Time since it began, or that it took.
+    done : bool
+        Whether it has ended.
+    """
+
+    pages_needed: int
+    pages_in: int
+    elapsed_ns: int
+    done: bool

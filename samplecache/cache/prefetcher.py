@@ -5,14 +5,14 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from samplecache.cache.budget import PrefetchBudget
 from samplecache.cache.executor import ActionExecutor
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.flights import Flights
-from samplecache.cache.orders import Moment, Order
+from samplecache.cache.orders import Moment, Order, Progress
 from samplecache.cache.pressure import wait_ns
 from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.work import Work, Workers
@@ -45,28 +45,6 @@ PUT_OFF_NS: Final = 50 * NS_PER_MS
 
 RECHECK_LEAST_NS: Final = 10 * NS_PER_MS
 """A strategy is not asked again sooner after it answered, whatever it wants: so that none can keep the workers busy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a prefetch has come.
-
-    Attributes
-    ----------
-    pages_needed : int
-        Pages of the span that were not in RAM when it began.
-    pages_in : int
-        Of those, how many were in RAM at the last look.
-    elapsed_ns : int
-        Time since it began, or that it took.
-    done : bool
-        Whether it has ended.
-    """
-
-    pages_needed: int
-    pages_in: int
-    elapsed_ns: int
-    done: bool
 
 
 class _State(enum.Enum):

@@ -398,12 +398,9 @@ class Session:
             if number != self._rechecks:
                 return iter(())
             self._running += 1
-        prefetch = self._prefetch(Moment.ADVANCE, look=look)
-        with self._lock:
-            before = [other for other in self._prefetches if other is not prefetch]
-        for other in before:
-            other.supersede()
-        return prefetch.run()
+            for before in self._prefetches:
+                before.supersede()
+        return self._prefetch(Moment.ADVANCE, look=look).run()
 
     def _prepare_wrap(self, block: Block) -> None:
         """Have the strategy prepare a loop's next round, once each round, some time before it begins."""

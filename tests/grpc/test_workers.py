@@ -153,10 +153,10 @@ def test_the_books_are_true_over_all_workers(workers: Workers) -> None:
 def test_commands_are_obeyed_and_counted(workers: Workers) -> None:
     def commands() -> Iterator[playback_pb2.PlayRequest]:
         yield playback_pb2.PlayRequest(
-            start=playback_pb2.PlayStart(sample_id="noise", pace=playback_pb2.PACE_UNLIMITED, frames=960)
+            start=playback_pb2.PlayStart(sample_id="noise")  # paced, so that it lasts until they are there
         )
-        yield playback_pb2.PlayRequest(seek=playback_pb2.PlaySeek(frame=FRAMES - 1920))
         yield playback_pb2.PlayRequest(position=playback_pb2.PlayPosition())
+        yield playback_pb2.PlayRequest(seek=playback_pb2.PlaySeek(frame=FRAMES - 1920))
 
     with workers.stubs(1) as (stub,):
         answers = list(stub.Play(commands()))

@@ -141,6 +141,7 @@ class SampleCache:
             self.pressure,
             self._fell_short,
         )
+        self._prefetcher.flights.bounded = settings.advice_bounded
         self.triggers = Triggers(
             kernel,
             self.ledger,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from samplecache.cache.figures import PageInMeter
-from samplecache.cache.gate import STALE_NS, Gate
+from samplecache.cache.gate import MOST_BYTES, STALE_NS, Gate
 from samplecache.cache.throughput import BURST_NS
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError
@@ -54,6 +54,11 @@ class Flights:
         Has something done by a worker at a time, in nanoseconds.
     meter : PageInMeter
         Who is told.
+
+    Attributes
+    ----------
+    bounded : bool
+        Whether what is on its way is bounded.
     """
 
     def __init__(
@@ -66,13 +71,14 @@ class Flights:
         self._lock = threading.Lock()
         self._flights: deque[_Flight] = deque()
         self._looking = False
+        self.bounded = True
         self._gate = Gate()
         self._kept_back_ns = -BURST_NS
 
     @property
     def part_pages(self) -> int:
         """How many pages are to be sent for in one piece, at the most."""
-        return max(1, self._gate.part_bytes // self._kernel.page_bytes)
+        return max(1, (self._gate.part_bytes if self.bounded else MOST_BYTES) // self._kernel.page_bytes)
 
     @property
     def others_wait(self) -> bool:
@@ -85,6 +91,8 @@ class Flights:
         """Return whether more may be sent for now; if not, call `otherwise` when it may and nobody is before it, or
         when it is not `wanted` any more.
         """
+        if not self.bounded:
+            return True
         with self._lock:
             if self._gate.admits(self._in_flight_bytes(self._clock.now_ns())):
                 return True

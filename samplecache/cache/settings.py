@@ -36,6 +36,9 @@ class CacheSettings:
     prefetch_budget_bytes : int or None
         The most that strategies which are budgeted may have brought in ahead and not read yet, all sessions together,
         in bytes; None takes a quarter of the memory that is available at the start, and 16 MiB at least.
+    advice_bounded : bool
+        Whether what advice may have on its way from the swap device is bounded by what keeps it busy, so that deadlines
+        order the device too. Without, it is as if programs advised the kernel by themselves.
     default_strategy : str
         For requests and samples that name none; empty for ``none``.
     spool_dir : str or None
@@ -56,5 +59,6 @@ class CacheSettings:
     trigger_warm_bytes: int = 4 << 20
     workers: int = 4
     prefetch_budget_bytes: int | None = None
+    advice_bounded: bool = True
     default_strategy: str = ""
     spool_dir: str | None = None

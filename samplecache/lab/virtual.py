@@ -146,6 +146,8 @@ class VirtualCache:
         What the service's own work costs its threads; nothing by default. The machine's seed draws them.
     on_block : Callable, optional
         Told of every block that is ready, and whose it is.
+    reads_together : bool
+        Whether blocks that are in RAM are read many at a time, as the service does; else one by one.
 
     Attributes
     ----------
@@ -170,6 +172,8 @@ class VirtualCache:
         settings: CacheSettings | None = None,
         costs: ServiceCosts | None = None,
         on_block: Callable[[Performance, ReadBlock], object] | None = None,
+        *,
+        reads_together: bool = True,
     ) -> None:
         settings = settings or CacheSettings()
         self.clock = VirtualClock()
@@ -179,6 +183,7 @@ class VirtualCache:
         self._workload = workload
         self._costs = costs
         self._on_block = on_block
+        self._reads_together = reads_together
         self._threads: list[str] = []
         self._client = self._new_thread("client")
         self._workers = [self._new_thread(f"worker {number}") for number in range(settings.workers)]
@@ -382,7 +387,8 @@ class VirtualCache:
                 yield now_ns() + handover_ns
             while batch is None and not session.may_read(block):
                 yield now_ns() + GATE_POLL_NS
-            batch = batch or frames
+            if batch is None or not self._reads_together:
+                batch = frames
             ahead = range(frames.stop, batch.stop)
             session.about_to_read(batch)
             began_ns = now_ns()

@@ -192,8 +192,9 @@ def run(row: Row, device: str, seed: int, scale: Scale, registry: StrategyRegist
         warm_up_ns=scale.warm_up_ns,
         upload_ns=scale.warm_up_ns // 2,
     )
-    settings = CacheSettings(lock_budget_bytes=scale.memory_bytes)
-    virtual = gauge.virtual = VirtualCache(options, workload, registry, settings)
+    settings = CacheSettings(lock_budget_bytes=scale.memory_bytes, advice_bounded=False)
+    # A daemon such as PulseAudio advises all at once, and renders block by block, when each is due.
+    virtual = gauge.virtual = VirtualCache(options, workload, registry, settings, reads_together=False)
     outcome = virtual.run()
     requests = virtual.kernel.machine.device_requests - gauge.requests_before
     readahead = virtual.kernel.machine.readahead

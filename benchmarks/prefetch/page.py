@@ -44,7 +44,7 @@ def _table(contenders: dict[str, list[dict[str, Any]]]) -> list[str]:
     shown = [
         column
         for column, figure in enumerate(FIGURES)
-        if figure in ALWAYS or len({row[column] for row in rows.values()}) > 1
+        if figure in ALWAYS or len(rows) == 1 or len({row[column] for row in rows.values()}) > 1
     ]
     titles = [list(FIGURES)[column] for column in shown]
     lines = [f"| played by | {' | '.join(titles)} |", f"|---|{'--:|' * len(titles)}"]

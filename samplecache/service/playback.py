@@ -19,6 +19,7 @@ from samplecache.errors import InvalidError, LimitError
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers, Readers
 from samplecache.service.pacing import PacingWheel
+from samplecache.service.sending import BlockRun, Outbox
 from samplecache.service.streamed import StreamedSession
 from samplecache.service.wire import block_message, block_messages
 from samplecache.v1 import playback_pb2
@@ -55,7 +56,12 @@ class _Commands:
         self._sleeper: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self.arrived = False
-        self._reader = asyncio.create_task(self._read())
+        self._reader: asyncio.Task[None] | None = None
+
+    def listen(self) -> None:
+        """Begin to take commands off the wire, unless it has been begun."""
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         try:
@@ -83,14 +89,24 @@ class _Commands:
     async def sleep_until(self, block: Block) -> None:
         """Sleep until `block` may leave, or a little longer if its lead allows, or until a command arrives."""
         if not self.arrived:
-            _, send_ns, due_ns = block
-            self._sleeper = self._wheel.sleeper(send_ns, 0 if due_ns is None else (due_ns - send_ns) // SLACK_PER_LEAD)
+            self._sleeper = self._wheel.sleeper(block.send_ns, slack_ns(block))
             await self._sleeper
+
+    async def during(self, run: BlockRun) -> None:
+        """Wait until `run` has ended; a command that arrives ends it."""
+        self._sleeper = run.ended
+        await run.ended
 
     async def close(self) -> None:
         """Stop listening."""
-        self._reader.cancel()
-        await asyncio.wait([self._reader])
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+
+
+def slack_ns(block: Block) -> int:
+    """Return how much later than it may leave a block may be sent."""
+    return 0 if block.due_ns is None else (block.due_ns - block.send_ns) // SLACK_PER_LEAD
 
 
 class PrefetchHandlers(Handlers):
@@ -157,21 +173,20 @@ class PlayHandlers(Readers):
         """
         requests = aiter(request)
         session: StreamedSession = await self.open_session(await self._start(requests))
-        commands = _Commands(requests, self._wheel)
+        commands, outbox = _Commands(requests, self._wheel), Outbox(context, self.clock)
         try:
-            # What is in RAM sounds before anything is done for what comes after it; for what is not, nothing waits.
-            if (block := session.next_block()) is not None and not session.is_resident(block):
-                session.start()
-            await context.write(self.started(session))
-            await self._play(session, commands, context)
+            await outbox.post(self.started(session))
+            await self._play(session, commands, outbox)
             summary = playback_pb2.PlaySummary(
                 stats=await self.session_stats(session), next_frame=session.playback.next_frame
             )
-            await context.write(playback_pb2.PlayResponse(summary=summary))
+            await outbox.post(playback_pb2.PlayResponse(summary=summary))
+            await outbox.drained()
         except grpc.aio.InternalError:
             # A write to a client that has just gone; that it has, which cancels this call, is only noticed afterwards.
             raise asyncio.CancelledError from None
         finally:
+            outbox.close()
             session.close()
             await commands.close()
 
@@ -200,18 +215,17 @@ class PlayHandlers(Readers):
             )
         return first.start
 
-    async def _play(self, session: StreamedSession, commands: _Commands, context: Context) -> None:
+    async def _play(self, session: StreamedSession, commands: _Commands, outbox: Outbox) -> None:
         """Send blocks, each at its time, and obey commands in between, until the end or a stop."""
         clock = self.clock
-        client_ns = 0
         while True:
             while commands.arrived and (command := commands.take()) is not None:
                 if command.WhichOneof("command") == "stop":
                     return
                 if (answer := await self._obey(session, command)) is not None:
-                    await context.write(answer)
+                    await outbox.post(answer)
             if (notice := session.place.take_notice()) is not None:
-                await context.write(playback_pb2.PlayResponse(overload=translate.overload(notice)))
+                await outbox.post(playback_pb2.PlayResponse(overload=translate.overload(notice)))
             block = session.next_block()
             if block is None:
                 break
@@ -219,24 +233,26 @@ class PlayHandlers(Readers):
                 await commands.sleep_until(block)
                 if commands.arrived:
                     continue
+            # What was read waits here if the client has not taken what came before it, so that little has to be kept.
+            await outbox.drained()
             # A resident block is copied at once, any other on a reader thread: a page fault must not stop the loop.
-            batch = session.read_resident(block, client_ns)
+            batch = session.read_resident(block, outbox.client_ns)
             if batch is not None:
-                client_ns = await self._send_batch(session, batch, commands, context)
+                await self._send_batch(session, batch, commands, outbox)
                 continue
+            # What is in RAM sounds before anything is done for what comes after it; for what is not, nothing waits.
             session.start()
+            commands.listen()
             if not session.may_read(block):
                 await asyncio.sleep(GATE_POLL_NS / NS_PER_S)
                 continue
-            read = await self.reading(session.read, block, client_ns)
-            await _report_underrun(session, read, context)
+            read = await self.reading(session.read, block, outbox.client_ns)
+            await _report_underrun(session, read, outbox)
             for message in _messages(session, read.offset_frames, read.pcm):
-                await context.write(message)
-            # A write returns when the client's window has room: what passed since the block was ready, the client took.
-            client_ns = clock.now_ns() - read.reading.ready_ns
+                await outbox.post(message)
         tail_frame = session.playback.next_frame - session.converter.held_frames
         for message in _messages(session, tail_frame, session.converter.flush()):
-            await context.write(message)
+            await outbox.post(message)
 
     async def _obey(
         self, session: StreamedSession, command: playback_pb2.PlayRequest
@@ -248,39 +264,22 @@ class PlayHandlers(Readers):
         return playback_pb2.PlayResponse(position=report)
 
     async def _send_batch(
-        self, session: StreamedSession, batch: ReadBatch, commands: _Commands, context: Context
-    ) -> int:
-        """Send the blocks of a batch, each at its time; return how long (ns) the client kept the last from being sent.
+        self, session: StreamedSession, batch: ReadBatch, commands: _Commands, outbox: Outbox
+    ) -> None:
+        """Send the blocks of a batch, each at its time.
 
         What is left when a command comes, or a block is late, is read again: both change what is to come.
         """
-        now_ns = self.clock.now_ns
         read = batch.read
-        ready_ns = read.reading.ready_ns
         messages = _batch_messages(session, batch)
-        await _report_underrun(session, read, context)
+        await _report_underrun(session, read, outbox)
         whole = len(batch.frames) == len(read.block.frames)
         for message in messages if whole else messages[:1]:
-            await context.write(message)
+            await outbox.post(message)
         session.start()
-        written_ns = now_ns()
-        for message in () if whole else messages[1:]:
-            block = session.next_block()
-            if block is None:
-                break
-            frames, send_ns, due_ns = block
-            if due_ns is not None:
-                if send_ns > written_ns:
-                    await commands.sleep_until(block)
-                last_ns, ready_ns = ready_ns, now_ns()
-                if ready_ns > due_ns:
-                    return written_ns - last_ns
-            if commands.arrived:
-                break
-            session.delivered_in_time(frames)
-            await context.write(message)
-            written_ns = now_ns()
-        return written_ns - ready_ns
+        commands.listen()
+        if not whole and not commands.arrived:
+            await commands.during(BlockRun(session, messages[1:], outbox, self._wheel, self.clock, slack_ns))
 
 
 class PlaybackHandlers(PrefetchHandlers, PlayHandlers):
@@ -340,11 +339,11 @@ def playback_stats(session: Session) -> playback_pb2.PlaybackStats:
     return translate.playback_stats(session.playback.stats, session.played_pages)
 
 
-async def _report_underrun(session: StreamedSession, read: ReadBlock, context: Context) -> None:
+async def _report_underrun(session: StreamedSession, read: ReadBlock, outbox: Outbox) -> None:
     """Account for a block, and tell the client if it was late."""
     underrun = session.delivered(read)
     if underrun is not None:
-        await context.write(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
+        await outbox.post(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
 
 
 def _batch_messages(session: StreamedSession, batch: ReadBatch) -> list[bytes]:

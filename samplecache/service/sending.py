@@ -1,0 +1,183 @@
+"""What a stream sends, without a task being woken for every message.
+
+gRPC's write is a coroutine that waits for the write's end. A task that awaits it is woken once for that, and once more
+when the next block is due: on a loop that paces hundreds of streams this costs as much as the sending. Nobody needs to
+know when a block has been written before the next is to be, so the coroutine is stepped by hand, and finished then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from samplecache.cache.playback import Block
+from samplecache.clock import Clock
+from samplecache.service.base import Context
+from samplecache.service.pacing import PacingWheel
+from samplecache.service.streamed import StreamedSession
+from samplecache.v1 import playback_pb2
+
+Message = playback_pb2.PlayResponse | bytes
+
+
+class Outbox:
+    """Sends one client's messages, one at a time as gRPC wants it; who posts one need not wait for its way out.
+
+    For the event loop's thread. Nothing here blocks.
+
+    Parameters
+    ----------
+    context : ServicerContext
+        Of the call.
+    clock : Clock
+        What `client_ns` is measured on.
+
+    Attributes
+    ----------
+    client_ns : int
+        How long the client kept the last message from being sent, as far as anybody had to wait for that.
+    """
+
+    def __init__(self, context: Context, clock: Clock) -> None:
+        self._write: Callable[[Message], Coroutine[Any, Any, None]] = context.write
+        self._now_ns = clock.now_ns
+        self._writing: Coroutine[Any, Any, None] | None = None
+        self._written: asyncio.Future[Any] | None = None
+        self._began_ns = 0
+        self._awaited = False
+        self.client_ns = 0
+
+    @property
+    def free(self) -> bool:
+        """Whether no message is on its way out any more. Raises what sending it failed with."""
+        while self._writing is not None:
+            if self._written is not None and not self._written.done():
+                return False
+            self._step(self._writing)
+        return True
+
+    def begin(self, message: Message) -> None:
+        """Begin to send `message`; only while :attr:`free`."""
+        self._writing = self._write(message)
+        self._began_ns = self._now_ns()
+        self._step(self._writing)
+
+    def when_free(self, callback: Callable[[object], object]) -> None:
+        """Have `callback` called when it may be free; only while it is not."""
+        self._awaited = True
+        if self._written is not None:
+            self._written.add_done_callback(callback)
+
+    async def drained(self) -> None:
+        """Wait until it is free."""
+        while not self.free:
+            self._awaited = True
+            if self._written is not None:
+                await self._written
+
+    async def post(self, message: Message) -> None:
+        """Send `message`, as soon as the one before is out; wait for that only."""
+        await self.drained()
+        self.begin(message)
+
+    def close(self) -> None:
+        """Give up what is on its way out."""
+        if self._writing is not None:
+            if self._written is not None:
+                self._written.cancel()
+            self._writing.close()
+            self._writing = None
+
+    def _step(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Go on with a write up to where it has to wait, as a task does, but on whoever asks."""
+        try:
+            waits_for = writing.send(None)
+        except BaseException as end:
+            self._writing = self._written = None
+            self.client_ns = self._now_ns() - self._began_ns if self._awaited else 0
+            self._awaited = False
+            if not isinstance(end, StopIteration):
+                raise
+        else:
+            if waits_for is not None:
+                waits_for._asyncio_future_blocking = False  # by this a task tells a future that it was awaited
+            self._written = waits_for
+
+
+class BlockRun:
+    """Sends blocks that have been read, each at its time, from the wheel's turns. For the event loop's thread.
+
+    It ends early when a block would be late, and stops when somebody else sets its end, as an arriving command does.
+
+    Parameters
+    ----------
+    session : StreamedSession
+        Whose blocks they are; accounted for as they are sent.
+    messages : list of bytes
+        A message a block; the next block of the session is that of the first.
+    outbox : Outbox
+        What sends them.
+    wheel : PacingWheel
+        What wakes it.
+    clock : Clock
+        What deadlines are on.
+    slack_ns : Callable
+        Returns how much later than it may leave a block may be sent.
+
+    Attributes
+    ----------
+    ended : Future
+        Done when nothing more will be sent; the last message may still be on its way out.
+    """
+
+    def __init__(
+        self,
+        session: StreamedSession,
+        messages: list[bytes],
+        outbox: Outbox,
+        wheel: PacingWheel,
+        clock: Clock,
+        slack_ns: Callable[[Block], int],
+    ) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._session = session
+        self._left = messages[::-1]
+        self._outbox = outbox
+        self._wheel = wheel
+        self._now_ns = clock.now_ns
+        self._slack_ns = slack_ns
+        self._block = block = session.next_block()
+        if block is None or not messages:
+            self.ended.set_result(None)
+        elif block.due_ns is None:
+            self._turn()
+        else:
+            wheel.call(block.send_ns, slack_ns(block), self._turn)
+
+    def _turn(self, _: object = None) -> None:
+        if self.ended.done():
+            return
+        try:
+            if self._send():
+                self.ended.set_result(None)
+        except BaseException as error:  # whoever waits for the end hears of it; the wheel has others to wake
+            self.ended.set_exception(error)
+
+    def _send(self) -> bool:
+        """Send what is due, see to it that the rest will be, and return whether there is none."""
+        outbox, session = self._outbox, self._session
+        while outbox.free:
+            block = self._block
+            if block is None or (block.due_ns is not None and self._now_ns() > block.due_ns):
+                return True
+            session.delivered_in_time(block.frames)
+            outbox.begin(self._left.pop())
+            if not self._left:
+                return True
+            self._block = block = session.next_block()
+            if block is not None and block.due_ns is not None:
+                self._wheel.call(block.send_ns, self._slack_ns(block), self._turn)
+                return False
+        outbox.when_free(self._turn)
+        return False

@@ -1,0 +1,185 @@
+"""What is sent goes out one message at a time, each block at its time, and nobody waits for more than has to be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, cast
+
+import pytest
+
+from samplecache.cache.playback import Block, Playback
+from samplecache.clock import NS_PER_MS, VirtualClock
+from samplecache.service.base import Context
+from samplecache.service.pacing import PacingWheel
+from samplecache.service.sending import BlockRun, Outbox
+from samplecache.service.streamed import StreamedSession
+
+FRAMES = 20
+"""A block: 20 ms at 1000 frames a second."""
+
+
+class Client:
+    """The context of a call whose client takes a message when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun: list[Any] = []
+        self.taking: list[asyncio.Future[None]] = []
+        self.written: list[Any] = []
+
+    async def write(self, message: Any) -> None:
+        self.begun.append(message)
+        self.taking.append(asyncio.get_running_loop().create_future())
+        await self.taking[-1]
+        self.written.append(message)
+
+    def take(self) -> None:
+        """Take the message that is on its way."""
+        self.taking[-1].set_result(None)
+
+
+class Session:
+    """A session that is read from nowhere."""
+
+    def __init__(self, blocks: int, lead_ns: int | None) -> None:
+        self.playback = Playback(1000, blocks * FRAMES, range(blocks * FRAMES), FRAMES, 0, lead_ns)
+
+    def next_block(self) -> Block | None:
+        return self.playback.next_block()
+
+    def delivered_in_time(self, frames: range) -> None:
+        self.playback.delivered_in_time(frames)
+
+
+class Wheel:
+    """Keeps who wants to be woken, and when."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int, Any]] = []
+
+    def call(self, time_ns: int, slack_ns: int, callback: Any) -> None:
+        self.calls.append((time_ns, slack_ns, callback))
+
+    def turn(self, clock: VirtualClock) -> None:
+        """Wake who is next."""
+        time_ns, _, callback = self.calls.pop(0)
+        clock.sleep_until(time_ns)
+        callback()
+
+
+def outbox_to(client: Client, clock: VirtualClock) -> Outbox:
+    return Outbox(cast("Context", client), clock)
+
+
+def run_of(session: Session, messages: list[bytes], outbox: Outbox, wheel: Wheel, clock: VirtualClock) -> BlockRun:
+    return BlockRun(
+        cast("StreamedSession", session), messages, outbox, cast("PacingWheel", wheel), clock, lambda block: 3
+    )
+
+
+async def test_who_posts_waits_for_the_message_before_only() -> None:
+    client, clock = Client(), VirtualClock()
+    outbox = outbox_to(client, clock)
+    await outbox.post(b"1")
+    assert (client.begun, client.written, outbox.free) == ([b"1"], [], False)
+    second = asyncio.create_task(outbox.post(b"2"))
+    await asyncio.sleep(0)
+    assert client.begun == [b"1"]
+    clock.sleep_until(7)
+    client.take()
+    await second
+    assert (client.begun, client.written, outbox.client_ns) == ([b"1", b"2"], [b"1"], 7)
+    client.take()
+    await outbox.drained()
+    assert (client.written, outbox.client_ns) == ([b"1", b"2"], 0)
+
+
+async def test_a_message_that_went_out_before_anybody_asked_kept_nobody_waiting() -> None:
+    client, clock = Client(), VirtualClock()
+    outbox = outbox_to(client, clock)
+    await outbox.post(b"1")
+    client.take()
+    clock.sleep_until(7)
+    await outbox.post(b"2")
+    assert outbox.client_ns == 0
+
+
+async def test_what_sending_fails_with_reaches_whoever_sends_next() -> None:
+    client = Client()
+    outbox = outbox_to(client, VirtualClock())
+    await outbox.post(b"1")
+    client.taking[-1].set_exception(ConnectionError("gone"))
+    with pytest.raises(ConnectionError, match="gone"):
+        await outbox.post(b"2")
+    assert outbox.free
+
+
+async def test_what_is_given_up_is_finished_with() -> None:
+    client = Client()
+    outbox = outbox_to(client, VirtualClock())
+    await outbox.post(b"1")
+    outbox.close()
+    assert client.taking[-1].cancelled()
+    assert outbox.free
+
+
+async def test_blocks_leave_at_their_times() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session, outbox = Session(3, 100 * NS_PER_MS), outbox_to(client, clock)
+    run = run_of(session, [b"0", b"1", b"2"], outbox, wheel, clock)
+    for number in range(3):
+        assert [(time_ns, slack_ns) for time_ns, slack_ns, _ in wheel.calls] == [(number * 20 * NS_PER_MS, 3)]
+        assert not run.ended.done()
+        wheel.turn(clock)
+        client.take()
+        await asyncio.sleep(0)
+    assert run.ended.done()
+    assert client.begun == [b"0", b"1", b"2"]
+    assert session.playback.stats.frames == 3 * FRAMES
+
+
+async def test_a_block_waits_for_a_client_that_does_not_take_the_one_before_and_ends_the_run_when_late() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session, outbox = Session(3, 100 * NS_PER_MS), outbox_to(client, clock)
+    run = run_of(session, [b"0", b"1", b"2"], outbox, wheel, clock)
+    wheel.turn(clock)
+    wheel.turn(clock)
+    assert client.begun == [b"0"]
+    clock.sleep_until(121 * NS_PER_MS)  # the second is due after 120
+    client.take()
+    await run.ended
+    assert client.begun == [b"0"]
+    assert session.playback.stats.frames == FRAMES
+    assert outbox.client_ns == 121 * NS_PER_MS
+
+
+async def test_without_hurry_a_block_follows_as_soon_as_the_one_before_is_out() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    run = run_of(Session(3, None), [b"0", b"1", b"2"], outbox_to(client, clock), wheel, clock)
+    for number in range(3):
+        assert client.begun == [b"0", b"1", b"2"][: number + 1]
+        client.take()
+        await asyncio.sleep(0)
+    assert run.ended.done()
+    assert not wheel.calls
+
+
+async def test_who_ends_a_run_stops_it() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(3, 100 * NS_PER_MS)
+    run = run_of(session, [b"0", b"1", b"2"], outbox_to(client, clock), wheel, clock)
+    run.ended.set_result(None)
+    wheel.turn(clock)
+    assert (client.begun, session.playback.stats.frames) == ([], 0)
+
+
+async def test_a_run_fails_as_sending_does_and_its_wheel_turns_on() -> None:
+    class Broken(Client):
+        def write(self, message: Any) -> Coroutine[Any, Any, None]:
+            raise ConnectionError("gone")
+
+    clock, wheel = VirtualClock(), Wheel()
+    run = run_of(Session(3, 100 * NS_PER_MS), [b"0"], outbox_to(Broken(), clock), wheel, clock)
+    wheel.turn(clock)
+    with pytest.raises(ConnectionError, match="gone"):
+        await run.ended

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from samplecache.cache import SampleCache
+from samplecache.service.threads import yield_to_others
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -28,7 +29,7 @@ class Readers:
     """
 
     def __init__(self, readers: int) -> None:
-        self._readers = ThreadPoolExecutor(readers, "samplecache-reader")
+        self._readers = ThreadPoolExecutor(readers, "samplecache-reader", yield_to_others)
 
     async def reading(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run a read that may fault on a reader thread: those are kept apart, so that no upload delays a stream."""
@@ -57,8 +58,8 @@ class Handlers(Readers):
     def __init__(self, cache: SampleCache, readers: int, blockers: int = 8, laggards: int = 8) -> None:
         super().__init__(readers)
         self.cache = cache
-        self._laggards = ThreadPoolExecutor(laggards, "samplecache-laggard")
-        self._blockers = ThreadPoolExecutor(blockers, "samplecache-blocker")
+        self._laggards = ThreadPoolExecutor(laggards, "samplecache-laggard", yield_to_others)
+        self._blockers = ThreadPoolExecutor(blockers, "samplecache-blocker", yield_to_others)
 
     async def blocking(self, function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Run what blocks for a moment on a thread of its own and wait for it without blocking the loop.

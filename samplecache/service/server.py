@@ -31,6 +31,7 @@ from samplecache.service.playback import PlaybackHandlers
 from samplecache.service.samples import SampleHandlers
 from samplecache.service.schedules import ScheduleHandlers
 from samplecache.service.status import StatusInterceptor
+from samplecache.service.threads import yielding_threads
 from samplecache.service.uploads import UploadHandlers
 from samplecache.service.workers.crew import Crew
 from samplecache.v1 import samplecache_pb2, samplecache_pb2_grpc
@@ -107,8 +108,19 @@ class Server:
             raise
 
     async def _start(self) -> None:
-        config = self._config
         self.witness = self._stack.enter_context(Witness())
+        with yielding_threads():
+            await self._start_serving()
+        if self.crew is not None:
+            await self.crew.start()
+        config = self._config
+        if config.metrics_port is not None:
+            self.metrics_address = f"http://127.0.0.1:{self.metrics.listen(config.metrics_port)}/metrics"
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def _start_serving(self) -> None:
+        config = self._config
         self.cache = self._stack.enter_context(
             SampleCache(make_kernel(config), config.cache_settings(), witness=self.witness)
         )
@@ -129,12 +141,6 @@ class Server:
         self._listen()
         await self._server.start()
         self._stack.push_async_callback(self._server.stop, None)
-        if self.crew is not None:
-            await self.crew.start()
-        if config.metrics_port is not None:
-            self.metrics_address = f"http://127.0.0.1:{self.metrics.listen(config.metrics_port)}/metrics"
-        for name in ("", SERVICE):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
         """Refuse new calls, let streams play on for ``grace_s``, then end everything."""

@@ -29,6 +29,7 @@ from samplecache.service.listening import OPTIONS, TOGETHER, listen
 from samplecache.service.logging import configure_log
 from samplecache.service.playback import PlayHandlers
 from samplecache.service.status import StatusInterceptor
+from samplecache.service.threads import yielding_threads
 from samplecache.service.workers.link import Link, Message, pack_error, unpack_error
 from samplecache.service.workers.proxy import Proxy
 from samplecache.service.workers.session import RemoteSession
@@ -153,11 +154,13 @@ async def _work(end: socket.socket) -> None:
                 memory, MonotonicClock(), PageInMeter(), lambda start, stop: _witness_ns(witness, start, stop)
             )
             sessions = RemoteSessions(link, floor, config.readers)
-            async with grpc.aio.insecure_channel(order["owner"]) as channel:
+            with yielding_threads():
+                channel = grpc.aio.insecure_channel(order["owner"])
                 server = _server(config, sessions, link, channel)
                 for address in order["addresses"]:
                     listen(server, address, config.tls_cert, config.tls_key)
                 await server.start()
+            async with channel:
                 link.send(say="ready")
                 telling = asyncio.create_task(sessions.tell())
                 hearing = asyncio.create_task(_hear(messages, sessions, stopping))

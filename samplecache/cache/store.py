@@ -311,8 +311,7 @@ class Store:
     def clear(self) -> None:
         """Unmap everything, leased or not. Only for the end, when no session is left."""
         with self._lock:
-            for content in (*self._contents.values(), *self._orphans):
-                self._kernel.unmap(content.region)
+            self._kernel.unmap_all([content.region for content in (*self._contents.values(), *self._orphans)])
             self._samples.clear()
             self._tags.clear()
             self._contents.clear()

@@ -13,7 +13,7 @@ import os
 import resource
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -31,7 +31,7 @@ from samplecache.errors import (
 from samplecache.kernel import memory_files, procfs
 from samplecache.kernel.eviction import evict
 from samplecache.kernel.inspection import InspectedKernel
-from samplecache.kernel.linux_arenas import LinuxArenas
+from samplecache.kernel.linux_arenas import LinuxArenas, PackedRegion
 from samplecache.kernel.linux_errors import errno_name, shortage, unavailable
 from samplecache.kernel.linux_region import LinuxRegion, call, declare, madvise, munlock
 from samplecache.kernel.packing import LARGEST_PACKED_BYTES
@@ -133,6 +133,11 @@ class LinuxKernel(InspectedKernel):
     def unmap(self, region: Region) -> None:
         """See :meth:`Kernel.unmap`. Waits until no other thread is inside a call on the region."""
         _own(region).unmap()
+
+    def unmap_all(self, regions: Collection[Region]) -> None:
+        """See :meth:`Kernel.unmap_all`. Waits as :meth:`unmap` does."""
+        self._arenas.unmap([region for region in regions if isinstance(region, PackedRegion)])
+        super().unmap_all([region for region in regions if not isinstance(region, PackedRegion)])
 
     def write(self, region: Region, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
         """See :meth:`Kernel.write`."""

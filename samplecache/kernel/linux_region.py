@@ -141,12 +141,22 @@ class LinuxRegion(Region):
         UnmappedError
             It has been unmapped already.
         """
+        self.retire()
+        self._give_up()
+
+    def retire(self) -> None:
+        """Refuse further use, and wait until whoever uses it now is done.
+
+        Raises
+        ------
+        UnmappedError
+            It has been unmapped already.
+        """
         with self._idle:
             if not self._base:
                 raise UnmappedError("The region has been unmapped already", remedy="Unmap a region once")
             self._base = 0
             self._idle.wait_for(lambda: self._users == 0)
-        self._give_up()
 
     def _give_up(self) -> None:
         if self._holes is None:

@@ -6,6 +6,7 @@ that a process may have, and a page of page table: as soon as there are 22 000, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Generic, TypeVar
 
 from sortedcontainers import SortedList
@@ -84,6 +85,27 @@ class Packing(Generic[_Arena]):
             return True
         self._insert(start, stop)
         return False
+
+    def forget(self, arena: _Arena, taken: Iterable[tuple[int, int]]) -> bool:
+        """Forget an arena if nothing of it is taken but `taken`, each a first page and how many; return whether.
+
+        Else nothing changes.
+        """
+        number = self._numbers[arena]
+        at = first_page = number * self._stride
+        free = []
+        for first, pages in sorted(taken):
+            if first_page + first > at:
+                free.append((at, first_page + first))
+            at = first_page + first + pages
+        if at < first_page + self._arena_pages:
+            free.append((at, first_page + self._arena_pages))
+        if any(self._by_start.get(start) != stop for start, stop in free):
+            return False
+        for start, stop in free:
+            self._remove(start, stop)
+        del self._arenas[number], self._numbers[arena]
+        return True
 
     def _insert(self, start: int, stop: int) -> None:
         self._by_size.add((stop - start, start))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import enum
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -343,6 +343,11 @@ class Kernel(abc.ABC):
 
         Its memory and its swap go at once, those of a packed one too.
         """
+
+    def unmap_all(self, regions: Collection[Region]) -> None:
+        """Give back many regions, as :meth:`unmap` does each; faster where they are all that a mapping is shared by."""
+        for region in regions:
+            self.unmap(region)
 
     @abc.abstractmethod
     def write(self, region: Region, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:

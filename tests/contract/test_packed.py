@@ -46,6 +46,30 @@ def test_unmapping_one_leaves_its_neighbours(kernel: Kernel, regions: list[Regio
         kernel.read(regions[1], 0, 1)
 
 
+def test_unmapping_many_leaves_the_rest(kernel: Kernel, regions: list[Region], contents: list[bytes]) -> None:
+    alone = kernel.map(LARGEST_PACKED_BYTES + 1, packed=True)
+    kernel.unmap_all([regions[0], alone, regions[2]])
+    assert read(kernel, regions[1]) == contents[1]
+    for region in (regions[0], alone, regions[2]):
+        with pytest.raises(UnmappedError):
+            kernel.read(region, 0, 1)
+
+
+def test_unmapping_all_is_the_end_of_each(kernel: Kernel, regions: list[Region], contents: list[bytes]) -> None:
+    kernel.lock(regions[1], Span(2, 5))
+    before = mappings()
+    kernel.unmap_all(regions)
+    assert mappings() <= before
+    for region in regions:
+        with pytest.raises(UnmappedError):
+            kernel.read(region, 0, 1)
+        with pytest.raises(UnmappedError):
+            kernel.unmap(region)
+    again = kernel.map(PAGES * kernel.page_bytes, packed=True)
+    assert read(kernel, again) == bytes(len(contents[1]))
+    kernel.unmap(again)
+
+
 def test_pages_taken_again_are_fresh(kernel: Kernel, regions: list[Region], contents: list[bytes]) -> None:
     kernel.lock(regions[1], Span(2, 5))
     kernel.unmap(regions[1])

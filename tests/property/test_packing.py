@@ -44,6 +44,11 @@ def test_packing(steps: list[tuple[bool, int, int]]) -> None:
         assert not arena.taken & set(run)
         arena.taken |= set(run)
         held.append((arena, run))
+    for arena in arenas:
+        runs = [(run.start, len(run)) for other, run in held if other is arena]
+        assert not packing.forget(arena, runs[1:])
+        assert packing.forget(arena, runs)
+    assert packing.take(1) is None
 
 
 def room(arena: Arena, pages: int) -> bool:

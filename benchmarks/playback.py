@@ -7,7 +7,8 @@ from typing import Final
 from benchmarks.measuring import Figure, rates
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.cache import SampleCache
-from samplecache.cache.session import PlayOptions, Session
+from samplecache.cache.play_options import PlayOptions
+from samplecache.cache.session import Session
 from samplecache.cache.settings import CacheSettings
 from samplecache.clock import MonotonicClock
 from samplecache.kernel.linux import LinuxKernel

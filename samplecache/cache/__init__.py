@@ -1,7 +1,8 @@
 """Floor 4: samples, the store, prefetching, playback, and the façade over them."""
 
 from samplecache.cache.cache import SampleCache
-from samplecache.cache.session import PlayOptions, Session
+from samplecache.cache.play_options import PlayOptions
+from samplecache.cache.session import Session
 from samplecache.cache.settings import CacheSettings
 from samplecache.cache.upload import Declaration
 

@@ -21,13 +21,14 @@ from samplecache.cache.ingest import Ingest
 from samplecache.cache.limits import check_between, limit_error
 from samplecache.cache.lookout import Lookout
 from samplecache.cache.orders import Order
+from samplecache.cache.play_options import PlayOptions
 from samplecache.cache.playback import Playback
 from samplecache.cache.prefetcher import Prefetch, Prefetcher
 from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.reading import block_frames
 from samplecache.cache.sample import Sample, check_tags
 from samplecache.cache.schedules import Schedules
-from samplecache.cache.session import PlayOptions, Session, SessionFloor
+from samplecache.cache.session import Session, SessionFloor
 from samplecache.cache.settings import CacheSettings
 from samplecache.cache.shedding import Shedding
 from samplecache.cache.store import Lease, Publication, Store

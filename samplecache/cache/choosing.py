@@ -9,7 +9,7 @@ from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities
 from samplecache.kernel.signals import MemoryState
 from samplecache.strategy.registry import AUTO, Binding, StrategyRegistry
-from samplecache.strategy.view import ChoiceView
+from samplecache.strategy.view import ChoiceView, PageInFigures
 
 
 class Chooser:
@@ -62,13 +62,14 @@ class Chooser:
             The wish is for none that there is.
         """
         wishes = (wish, sample.strategy, self._default)
+        asks = AUTO in wishes  # else nobody looks at what takes a while to find out
         view = ChoiceView(
             sample.view(self._page_bytes),
             self._capabilities,
             self._ledger.budget_bytes - self._ledger.locked_bytes,
-            self._meter.figures,
+            self._meter.figures if asks else PageInFigures(),
             self._registry.names,
-            memory=self._pressure.memory() if AUTO in wishes else MemoryState(),
+            memory=self._pressure.memory() if asks else MemoryState(),
             lead_ns=lead_ns,
         )
         return self._registry.bind(*wishes, view)

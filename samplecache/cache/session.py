@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from samplecache.audio.convert import Converter
-from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.accounts import Account
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.orders import Moment, Order, Playhead
@@ -18,7 +17,7 @@ from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Prefetch, Prefetcher
 from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderFloor
 from samplecache.cache.shedding import Place
 from samplecache.cache.store import Lease
-from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
+from samplecache.clock import NS_PER_S, Clock
 from samplecache.errors import StateError
 from samplecache.kernel.port import Kernel, Residency, Span
 from samplecache.strategy.actions import Recheck
@@ -28,59 +27,6 @@ from samplecache.strategy.view import Stretch
 
 WRAP_AHEAD_NS: Final = 2 * NS_PER_S
 """How long before a loop begins again its pages are looked after: some may have gone since they were played."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlayOptions:
-    """What a client asks of a session.
-
-    Attributes
-    ----------
-    sample_id : str
-        The sample.
-    start_frame : int
-        First frame to play.
-    frames : int
-        How many; 0 plays to the end.
-    strategy : str
-        Strategy, "auto", or empty for no wish.
-    rate_hz, channels : int
-        Format to deliver; 0 as stored.
-    encoding : Encoding or None
-        Encoding to deliver; None as stored.
-    loop : bool
-        Whether to begin again after the last frame.
-    gain : float
-        Linear gain.
-    block_ns : int
-        Length of a block.
-    lead_ns : int or None
-        How long after a block may leave it is due; None for unlimited pace.
-    """
-
-    sample_id: str
-    start_frame: int = 0
-    frames: int = 0
-    strategy: str = ""
-    rate_hz: int = 0
-    channels: int = 0
-    encoding: Encoding | None = None
-    loop: bool = False
-    gain: float = 1.0
-    block_ns: int = 20 * NS_PER_MS
-    lead_ns: int | None = 100 * NS_PER_MS
-
-    def format(self, stored: AudioFormat) -> AudioFormat:
-        """Return the format to deliver of a sample that is stored in `stored`.
-
-        Raises
-        ------
-        InvalidFormatError
-            There is no such format.
-        """
-        return AudioFormat(
-            self.rate_hz or stored.rate_hz, self.channels or stored.channels, self.encoding or stored.encoding
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +360,8 @@ class Session:
             self._order(Moment.PREPARE, self._pages(frames), time_ns)
 
     def _order(self, moment: Moment, wanted: Span | None = None, deadline_ns: int | None = None) -> None:
+        if not moment.overridden_by(self.binding.strategy):
+            return  # nobody would answer: no thread need wake up and look where pages are
         with self._lock:
             if self._closed:
                 return
@@ -484,13 +432,18 @@ class Session:
         with self._lock:
             self._running -= 1
             last = self._closed and not self._running
-        if last:
-            # Only now: a lock being taken while the strategy finishes would outlive the session.
-            self._prefetcher.prefetch(self._new_order(Moment.FINISH), self._finished).start()
+        if not last:
+            return
+        # Only now: a lock being taken while the strategy finishes would outlive the session.
+        order = self._new_order(Moment.FINISH)
+        if Moment.FINISH.overridden_by(self.binding.strategy):
+            self._prefetcher.prefetch(order, lambda prefetch: self._finish(order)).start()
+        else:
+            self._prefetcher.submit(lambda: self._finish(order), None)
 
-    def _finished(self, prefetch: Prefetch) -> None:
+    def _finish(self, order: Order) -> None:
         try:
-            self._prefetcher.release(prefetch.order)
+            self._prefetcher.release(order)
         finally:
             self._lease.release()
             self._on_closed(self)

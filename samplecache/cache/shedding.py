@@ -160,7 +160,8 @@ class Shedding:
         with self._lock:
             self._opened += 1
             member = _Member(player, place, self._opened)
-            streams = [stream for other in self._members.values() if (stream := other.stream(now_ns)) is not None]
+            others = self._members.values() if player.can_yield else ()  # who cannot yield is not to wait for a count
+            streams = [stream for other in others if (stream := other.stream(now_ns)) is not None]
             self._members[player.session_id] = member
             begin, self._looking = not self._looking, True
         if player.can_yield and player.is_cold and not has_room(streams, player.bytes_per_s, self._known(now_ns)):

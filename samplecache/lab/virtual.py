@@ -17,9 +17,10 @@ from typing import Final
 from samplecache.cache import cues
 from samplecache.cache.cache import SampleCache
 from samplecache.cache.figures import StrategyTotals
+from samplecache.cache.play_options import PlayOptions
 from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.reading import ReadBlock
-from samplecache.cache.session import PlayOptions, Session
+from samplecache.cache.session import Session
 from samplecache.cache.settings import CacheSettings
 from samplecache.cache.shedding import GATE_POLL_NS
 from samplecache.clock import NS_PER_MS, VirtualClock

@@ -12,10 +12,10 @@ from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.accounts import PageOutcomes
 from samplecache.cache.cues import Cue
 from samplecache.cache.figures import StrategyTotals
+from samplecache.cache.play_options import PlayOptions
 from samplecache.cache.playback import PlaybackStats
 from samplecache.cache.prefetcher import Prefetch
 from samplecache.cache.sample import Sample
-from samplecache.cache.session import PlayOptions
 from samplecache.cache.triggers import TriggerFigures
 from samplecache.cache.upload import Declaration
 from samplecache.clock import NS_PER_S

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplecache.audio.format import MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ, AudioFormat, Encoding
-from samplecache.cache.session import PlayOptions
+from samplecache.cache.play_options import PlayOptions
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import InvalidError, InvalidFormatError
 from samplecache.kernel.port import FaultCounts, Residency, Span, Tier

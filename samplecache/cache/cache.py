@@ -345,11 +345,11 @@ class SampleCache:
 
     def _session_closed(self, session: Session) -> None:
         self._shedding.leave(session.session_id)
-        with self._lock:
-            self._sessions.pop(session, None)
         self._announced.end_playing(session.sample.content, session.account)
         self.totals.end_session(session.session_id)
         self._holds.end_playing(session.sample.content, session.session_id)
+        with self._lock:
+            self._sessions.pop(session, None)
         self.events.publish(session.ending())
 
     # --- samples ---

@@ -256,6 +256,7 @@ async def test_metrics_are_what_the_stats_say(serve: Serve) -> None:
     served = await serve(metrics_port=0, device="hdd-laptop-2008")
     await served.put_cold("a", DATA)
     await Playing(served, "a", strategy="none", lead={"nanos": 1_000_000}, frames=1_000).whole()
+    await until(lambda: served.cache.session_count == 0)  # else it would take over what is prefetched
     await drain(served.stub.Prefetch(pb.PrefetchRequest(sample_id="a", strategy="touch")))
     await refused(
         served.stub.GetSample(pb.GetSampleRequest(sample_id="b")), grpc.StatusCode.NOT_FOUND, "SAMPLE_NOT_FOUND"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
+import re
 from collections.abc import Generator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -122,9 +125,11 @@ GOLDEN = {
     "adaptive": "9f955661e966b7ab",
     "limited": "c73f48cd45d539ac",
     "linux-2.6.24": "5c1e729db2288094",
-    "a whole cache": "9db68618082c6c96",
 }
 """Digests of the traces that were right when they were written down: a change has to say why."""
+
+WHOLE_CACHE = Path(__file__).with_name("whole_cache.txt")
+"""What a whole cache did when it was written down, so that a change shows line by line what it is."""
 
 
 @pytest.mark.parametrize("name", _MACHINES)
@@ -133,11 +138,36 @@ def test_a_machine_leaves_the_same_trace_everywhere(name: str) -> None:
     assert _digest("\n".join(run.lines) + run.machine.log_text()) == GOLDEN[name]
 
 
-def test_a_whole_cache_leaves_the_same_trace_everywhere() -> None:
+def test_a_whole_cache_leaves_the_same_trace_everywhere(tmp_path: Path) -> None:
     options = SimulationOptions.for_device("hdd-laptop-2008", memory_bytes=16 << 20, swap_bytes=128 << 20, seed=1)
     virtual = VirtualCache(dataclasses.replace(options, log_events=1 << 20), beat("touch", seed=1))
     virtual.run()
-    assert _digest(virtual.trace()) == GOLDEN["a whole cache"]
+    kept, found = WHOLE_CACHE.read_text().splitlines(), _since_all_was_cold(virtual.trace())
+    if found != kept:
+        (tmp_path / WHOLE_CACHE.name).write_text("\n".join(found) + "\n")
+        change = "\n".join(list(difflib.unified_diff(kept, found, n=1, lineterm=""))[:40])
+        pytest.fail(f"If this is meant, say why, and keep {tmp_path / WHOLE_CACHE.name}:\n{change}")
+
+
+def _since_all_was_cold(trace: str) -> list[str]:
+    """What happened once all samples were cold, by the time since then, without what is nobody's choice.
+
+    That is when they were cold, which moves with whatever the cache does before, and which of the workers, all alike,
+    does a piece of work, which changes whenever there is other work for them. Of five digests of the whole trace that
+    came to differ, three did so by which worker it was, one by 49 ms for which the heads of triggers are waited for
+    before samples are made cold, and one by lines on sessions that end, of which nothing was said before.
+    """
+    heading = [line for line in trace.splitlines() if line.startswith("#")]
+    workers = {line.split()[2] for line in heading if re.fullmatch(r"# thread \d+: worker \d+", line)}
+    cold_ns = next(int(line.split()[-1]) for line in heading if line.startswith("# all samples are cold at "))
+    assert len(workers) > 1
+    told = []
+    for line in trace.splitlines()[len(heading) :]:
+        time_ns, what, facts = line.split(" ", 2)
+        if int(time_ns) >= cold_ns:
+            facts = re.sub(r"(?<= at )\d+$", lambda at: str(int(at[0]) - cold_ns), facts)
+            told.append(f"{int(time_ns) - cold_ns} {'worker' if f'{what}:' in workers else what} {facts}")
+    return told
 
 
 @pytest.mark.parametrize("seed", range(2))

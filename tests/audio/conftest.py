@@ -8,14 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sound_server import SoundServer, missing_packages, wait_until
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a sound server."""
-    for item in items:
-        if {"sound_server", "make_sound_server"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.sound)
+from sound_server import SoundServer, missing_packages
+from waiting import wait_until
 
 
 @pytest.fixture

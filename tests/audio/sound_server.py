@@ -5,26 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from samplecache.lab.ear import sound_server
 from samplecache.lab.ear.sound_server import PATIENCE_S, missing_packages
 
-__all__ = ["HERE", "ROOT", "SoundServer", "missing_packages", "wait_until"]
+__all__ = ["HERE", "ROOT", "SoundServer", "missing_packages"]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Wait until `condition` holds; fail with `what` after `PATIENCE_S`."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} for {PATIENCE_S:.0f} s"
-        time.sleep(0.005)
 
 
 @dataclass

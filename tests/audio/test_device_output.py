@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from quiet import in_a_quiet_window
-from sound_server import HERE, ROOT, SoundServer, missing_packages, wait_until
+from sound_server import HERE, ROOT, SoundServer, missing_packages
+from waiting import wait_until
 
 from samplecache.lab.ear.flaws import Frames
 from samplecache.lab.ear.numbered import hear

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
-from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from samplecache.clock import NS_PER_MS, MonotonicClock
 from samplecache.errors import StateError
 from samplecache.lab.ear.accounting import PIPE_BYTES, CueEar
 from samplecache.lab.ear.card import Card, open_inlet
@@ -23,14 +23,6 @@ CLOCK = MonotonicClock()
 def numbers(start: int, stop: int) -> Pcm:
     """Frames that are all different."""
     return np.arange(2 * start, 2 * stop, dtype=np.int16).reshape(-1, 2)
-
-
-def wait(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds, at most 20 s."""
-    deadline_ns = CLOCK.now_ns() + 20 * NS_PER_S
-    while not condition():
-        assert CLOCK.now_ns() < deadline_ns
-        CLOCK.sleep_until(CLOCK.now_ns() + NS_PER_MS)
 
 
 @pytest.fixture
@@ -49,7 +41,7 @@ def test_writers_of_any_size_are_in_time_with_a_pipe_of_one_page(pipe: str) -> N
             for start, stop in ((0, 1024), (1024, 2048), (2048, 2528), (2528, 9600)):
                 outlet.write(numbers(start, stop))
             took_ns = CLOCK.now_ns() - began_ns
-        wait(lambda: ear.complete)
+        wait_until(lambda: ear.complete)
         np.testing.assert_array_equal(card.recording(fd), numbers(0, 9600))
     assert took_ns > 100 * NS_PER_MS  # 200 ms of sound, less what a page and a period hold
     # A machine that stalls may make gaps here; that whole pages alone make one each period may not be.
@@ -62,9 +54,9 @@ def test_a_writer_that_stalls_is_heard_as_one_gap_where_it_stalled(pipe: str) ->
         card.plug(fd, ear)
         with Outlet(pipe) as outlet:
             outlet.write(numbers(0, 1000))
-            wait(lambda: ear.heard_frames == 1000 and ear.periods[-1].missing_frames)
+            wait_until(lambda: ear.heard_frames == 1000 and ear.periods[-1].missing_frames)
             outlet.write(numbers(1000, 1500))
-            wait(lambda: ear.complete)
+            wait_until(lambda: ear.complete)
         np.testing.assert_array_equal(card.recording(fd), numbers(0, 1500))
     assert 1000 in [gap.at_frame for gap in ear.glitches(0)]
 
@@ -81,7 +73,7 @@ def test_a_writer_never_gets_further_ahead_than_a_page_and_a_period(pipe: str) -
 
         writer = threading.Thread(target=write)
         writer.start()
-        wait(lambda: len(written) * 1920 > PIPE_BYTES - 1920)
+        wait_until(lambda: len(written) * 1920 > PIPE_BYTES - 1920)
         assert len(written) == 2
         with Card() as card:
             card.plug(fd, CueEar(480 * 8))
@@ -112,7 +104,7 @@ def test_what_ends_the_cards_thread_is_told(pipe: str) -> None:
 
     with Card() as card:
         card.plug(open_inlet(pipe), Broken())
-        wait(failed)
+        wait_until(failed)
         with pytest.raises(StateError) as raised:
             card.check()
     assert isinstance(raised.value.__cause__, ValueError)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from waiting import wait_until
 
 from samplecache.kernel import procfs
 from samplecache.lab.rig import Rig
@@ -21,13 +20,6 @@ SECONDS = 40
 LISTEN = [sys.executable, "-m", "samplecache", "lab", "listen", "samplecache:none"]
 PLAYING = "cue-2.pipe"
 """Two short sounds come before it."""
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain"
-        time.sleep(0.01)
 
 
 def standing(rig: Rig) -> tuple[list[str], ...]:

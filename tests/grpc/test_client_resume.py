@@ -13,11 +13,12 @@ from pathlib import Path
 import grpc
 import pytest
 from server_process import ServerProcess, running_server
+from waiting import wait_until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.client import Client, ClientError
 from samplecache.client.uploading import FIRST_PAUSE_NS, MAX_FRUITLESS_TRIES
-from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock, VirtualClock
+from samplecache.clock import VirtualClock
 
 MONO = AudioFormat(8_000, 1, Encoding.S16)
 PCM = bytes(range(256)) * 16_384
@@ -118,15 +119,6 @@ def spooled_bytes(pid: int) -> int:
     return sum(sizes)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds, at most 20 s."""
-    clock = MonotonicClock()
-    deadline_ns = clock.now_ns() + 20 * NS_PER_S
-    while not condition():
-        assert clock.now_ns() < deadline_ns, "waited 20 s in vain"
-        clock.sleep_until(clock.now_ns() + NS_PER_MS)
-
-
 def socket_of(server: ServerProcess) -> str:
     return server.target.removeprefix("unix:")
 
@@ -137,7 +129,7 @@ def test_an_upload_goes_on_where_the_connection_broke(server: ServerProcess, tmp
 
     # What has only reached the server's transport is lost with the connection: wait until some has reached its disk.
     def wait_for_the_server() -> None:
-        until(lambda: spooled_bytes(server.process.pid) > 0)
+        wait_until(lambda: spooled_bytes(server.process.pid) > 0)
 
     proxying = Proxy(tmp_path / "proxy", socket_of(server), cuts, before_cut=wait_for_the_server)
     with proxying as proxy, Client(proxy.target) as client:

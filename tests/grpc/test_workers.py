@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from server_process import SAMPLECACHE, environment
+from waiting import wait_until
 
 from samplecache.client import Client
-from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from samplecache.errors import ConfigurationError
 from samplecache.service.config import ServerConfig
 from samplecache.v1 import playback_pb2
@@ -30,7 +30,6 @@ from samplecache.v1.samplecache_pb2_grpc import SampleCacheServiceStub
 
 RATE_HZ = 48_000
 FRAMES = 20 * RATE_HZ
-WAIT_NS = 20 * NS_PER_S
 CONNECTIONS = 16
 """So many that both workers get some, but once in 32 768 runs."""
 
@@ -60,15 +59,6 @@ class Workers:
                 )
                 for _ in range(count)
             ]
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    clock = MonotonicClock()
-    deadline_ns = clock.now_ns() + WAIT_NS
-    while not (found := condition()):
-        assert clock.now_ns() < deadline_ns, "waited 20 s in vain"
-        clock.sleep_until(clock.now_ns() + 10 * NS_PER_MS)
-    return found
 
 
 @contextlib.contextmanager
@@ -142,7 +132,7 @@ def test_the_books_are_true_over_all_workers(workers: Workers) -> None:
         assert stubs[0].GetSample(pb.GetSampleRequest(sample_id="noise")).sample.playing == CONNECTIONS
         for call in calls:
             call.cancel()
-        until(lambda: stubs[0].GetStats(pb.GetStatsRequest()).sessions == 0)
+        wait_until(lambda: stubs[0].GetStats(pb.GetStatsRequest()).sessions == 0)
         blocks = sum(unlimited(stub, strategy="touch", frames=96_000)[-1].summary.stats.blocks for stub in stubs)
         after = strategy(stubs[-1])
         assert after.sessions - before.sessions == 2 * CONNECTIONS
@@ -202,8 +192,8 @@ def test_a_worker_that_dies_takes_its_own_streams_along_and_comes_again(workers:
         ended = [call for call in calls if code_after(call, 30) is grpc.StatusCode.UNAVAILABLE]
         assert 0 < len(ended) < CONNECTIONS
         left = CONNECTIONS - len(ended)
-        until(lambda: stubs[0].GetStats(pb.GetStatsRequest(), wait_for_ready=True).sessions == left)
-        until(lambda: len(workers.pids()) == 2)
+        wait_until(lambda: stubs[0].GetStats(pb.GetStatsRequest(), wait_for_ready=True).sessions == left)
+        wait_until(lambda: len(workers.pids()) == 2)
         assert victim not in workers.pids()
         for call in calls:
             call.cancel()
@@ -229,7 +219,7 @@ def test_workers_end_with_their_owner(tmp_path: Path) -> None:
         pids = workers.pids()
         workers.process.kill()
         workers.process.wait(20)
-        until(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()])
+        wait_until(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()])
 
 
 def test_the_simulated_kernel_has_no_workers() -> None:

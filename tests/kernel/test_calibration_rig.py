@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from quiet import in_a_quiet_window
+from waiting import wait_until
 
 from samplecache.kernel import procfs
-from samplecache.lab.calibrated import Passed, calibrate_in_rig
+from samplecache.lab.calibrated import Calibrated, Passed, calibrate_in_rig
 from samplecache.lab.rig import DEFAULT_DIRECTORY
 
 pytestmark = pytest.mark.usefixtures("no_rig")
@@ -29,11 +29,13 @@ def test_zram_is_found_to_be_synchronous() -> None:
 
 
 def test_a_limit_reaches_zram_too() -> None:
-    calibrated = calibrate_in_rig(zram=True, read_iops=200, repetitions=1)
-    limit = calibrated.profile.device.read_limit
-    assert limit is not None
-    assert (calibrated.profile.device.synchronous, limit.iops) == (True, 200)
-    assert calibrated.passed == Passed(20, 200)
+    def check(calibrated: Calibrated) -> None:
+        limit = calibrated.profile.device.read_limit
+        assert limit is not None
+        assert (calibrated.profile.device.synchronous, limit.iops) == (True, 200)
+        assert calibrated.passed == Passed(20, 200)
+
+    in_a_quiet_window(lambda: calibrate_in_rig(zram=True, read_iops=200, repetitions=1), check)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -55,11 +57,3 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) 
 def paths() -> set[Path]:
     """Where the machine swaps to."""
     return {area.path for area in procfs.swap_areas()}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for another process to have done something."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -6,11 +6,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from samplecache.kernel import procfs
 from samplecache.lab.contest.log import RunLog
@@ -37,13 +36,6 @@ seconds = 0.5
 samples = "pad"
 at_s = [0.0]
 """
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain"
-        time.sleep(0.01)
 
 
 def standing(rig: Rig) -> set[str]:

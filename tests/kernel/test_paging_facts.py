@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import UnmappedError
@@ -39,13 +40,6 @@ def region(kernel: LinuxKernel, rig: Rig, noise: Noise) -> Iterator[Region]:
 def cold(kernel: LinuxKernel, region: Region) -> Region:
     assert kernel.evict(region, region.span, EVICT_NS) == 0
     return region
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "waited 20 s in vain"
-        time.sleep(0.001)
 
 
 def prefetch(kernel: LinuxKernel, region: Region) -> None:

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError, StateError
 from samplecache.kernel import procfs
@@ -71,13 +71,6 @@ def runs(pid: int) -> bool:
 
 def members(group: Path) -> list[str]:
     return (group / "cgroup.procs").read_text().split()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from samplecache.kernel import procfs
 from samplecache.lab.rig import PAGE_CLUSTER, Rig
@@ -31,13 +30,6 @@ do = "evict"
 do = "sleep"
 ms = 60000
 """
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_S} s in vain"
-        time.sleep(0.01)
 
 
 def standing(rig: Rig) -> tuple[object, ...]:

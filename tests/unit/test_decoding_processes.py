@@ -5,12 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from audio_files import decode, memory_file, noise, read_pcm, written
+from waiting import wait_until
 
 from samplecache.audio.decode import DecodeLimits, Decoder
 from samplecache.audio.wire import Done, Exit, Header, pack, unpack_answer
@@ -18,13 +18,6 @@ from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import AudioError, LimitError, UnavailableError
 
 WAIT_S = 10.0
-
-
-def until(condition):
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.005)
 
 
 def children_of(pid):
@@ -85,7 +78,7 @@ def test_closing_early_kills_and_reaps_the_child(decoder, long_wav):
 def test_a_decode_that_makes_no_progress_is_killed_in_time(short_wav, long_wav):
     with Decoder(DecodeLimits(wall_timeout_ns=300 * NS_PER_MS)) as decoder:
         with memory_file(long_wav) as fd, decoder.open(fd) as decoding:
-            until(lambda: children_of(decoder.pid) == [])
+            wait_until(lambda: children_of(decoder.pid) == [])
             assert len(read_pcm(decoding)) < decoding.info.total_bytes
             with pytest.raises(AudioError, match=r"more than 0\.3 s of wall time") as failure:
                 decoding.finish()
@@ -128,7 +121,7 @@ def test_the_decoder_process_restarts_after_its_death(decoder, short_wav):
     decoder.start()
     first = decoder.pid
     os.kill(first, signal.SIGKILL)
-    until(lambda: not is_alive(first))
+    wait_until(lambda: not is_alive(first))
     assert decode(decoder, short_wav)[0].frames == 1000
     assert decoder.pid != first
 
@@ -145,7 +138,7 @@ def test_a_child_without_decoder_process_ends_with_its_reader(decoder, long_wav)
         (child,) = children_of(decoder.pid)
         os.kill(decoder.pid, signal.SIGKILL)
         decoding.close()
-        until(lambda: not is_alive(child))
+        wait_until(lambda: not is_alive(child))
 
 
 def test_losing_both_is_reported_as_the_services_fault(decoder, long_wav):
@@ -214,7 +207,7 @@ def test_all_end_when_the_service_is_killed(long_wav, tmp_path):
         pids = [server, *children_of(server)]
         assert len(pids) == 2
         service.kill()
-    until(lambda: not any(is_alive(pid) for pid in pids))
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 def test_many_threads_decode_at_once(short_wav):

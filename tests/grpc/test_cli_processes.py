@@ -159,12 +159,11 @@ def test_flags_win_over_variables_and_those_over_the_file(tmp_path: Path, monkey
     [
         (["--config", "missing.toml"], "missing.toml"),
         (["--default-strategy", "magic"], "magic"),
-        (["--kernel", "simulated", "--device", "abacus"], "abacus"),
         (["--kernel", "simulated", "--listen", "unix:missing/socket"], "missing/socket"),
-        (["--token-file", "missing"], "token file"),
     ],
 )
 def test_serve_refuses_in_one_line(tmp_path: Path, flags: list[str], text: str) -> None:
+    """Before it makes a server, while it makes one, and when that is to listen; what else is wrong is tried there."""
     listen = [] if "--listen" in flags else ["--listen", f"unix:{tmp_path / 'socket'}"]
     finished = subprocess.run(
         [*SAMPLECACHE, "serve", *listen, *flags],

@@ -232,17 +232,19 @@ async def test_a_file_at_the_sockets_path_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "kind"),
+    ("settings", "kind", "text"),
     [
-        ({"device": "floppy"}, ConfigurationError),
-        ({"memory": 0}, ConfigurationError),
-        ({"default_strategy": "magic"}, UnknownStrategyError),
+        ({"device": "floppy"}, ConfigurationError, "floppy"),
+        ({"memory": 0}, ConfigurationError, "memory"),
+        ({"default_strategy": "magic"}, UnknownStrategyError, "magic"),
     ],
 )
 async def test_an_impossible_machine_is_a_mistake(
-    tmp_path: Path, settings: dict[str, Any], kind: type[SamplecacheError]
+    tmp_path: Path, settings: dict[str, Any], kind: type[SamplecacheError], text: str
 ) -> None:
-    assert isinstance(await failing(listen=(f"unix:{tmp_path}/a.sock",), **settings), kind)
+    error = await failing(listen=(f"unix:{tmp_path}/a.sock",), **settings)
+    assert isinstance(error, kind)
+    assert text in str(error)
     # Nothing is left behind: the same address serves at once.
     server = Server(ServerConfig.load(**FAST, listen=(f"unix:{tmp_path}/a.sock",)))
     await server.start()

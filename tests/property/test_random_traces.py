@@ -117,7 +117,7 @@ def test_both_kernels_agree_about_any_program(
             print("".join(f"  {difference}\n" for difference in tally.noise), end="")
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=max(COUNT // 3, 1))  # each of which is run nine times
 @given(programs())
 def test_the_simulated_kernel_does_the_same_every_time(program: Program) -> None:
     for place in (Setting(Mode.VMA), Setting(Mode.CLUSTER), Setting(Mode.ZRAM)):

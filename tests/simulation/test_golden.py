@@ -43,6 +43,9 @@ _MACHINES: dict[str, dict[str, Any]] = {
         "willneed": WillneedMode.PATCH_2008,
     },
 }
+_SEEDS = {"limited": (1, 2), "linux-2.6.24": (5, 7)}
+"""Where others than 0 and 1 say as much in less time: with those, threads wait for seconds for memory that others hold,
+and look every 10 µs whether there is some."""
 
 
 class _Run:
@@ -170,8 +173,7 @@ def _since_all_was_cold(trace: str) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("name", _MACHINES)
+@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in _MACHINES for seed in _SEEDS.get(name, (0, 1))])
 def test_runs_of_pages_do_what_page_by_page_does(name: str, seed: int) -> None:
     """A machine that logs goes page by page, one that does not takes runs at once: all else is the same."""
     slow, fast = (_Run(seed, log_events, **_MACHINES[name]) for log_events in (1, 0))

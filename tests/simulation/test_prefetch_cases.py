@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from benchmarks.prefetch import simulated
 from benchmarks.prefetch.cases import CASES, Contender
-from benchmarks.prefetch.figures import Series
+from benchmarks.prefetch.figures import Run, Series
 from samplecache.clock import NS_PER_S
 
 PAGES_OF_TEN_SECONDS = -(-48_000 * 10 * 4 // 4096)
+
+
+@cache
+def ample(strategy: str) -> Run:
+    """The case that several tests look at; that a seed gives one run is shown below."""
+    return simulated.run(CASES["ample"], Contender(strategy), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +25,7 @@ PAGES_OF_TEN_SECONDS = -(-48_000 * 10 * 4 // 4096)
     [("none", 59, PAGES_OF_TEN_SECONDS - 59), ("willneed", 0, PAGES_OF_TEN_SECONDS), ("touch", 0, 0)],
 )
 def test_with_ample_memory_an_announced_sample_is_read_once_and_in_time(strategy: str, major: int, minor: int) -> None:
-    run = simulated.run(CASES["ample"], Contender(strategy), seed=0)
+    run = ample(strategy)
     assert (run.total("late_blocks"), run.pages_in, run.pages_played) == (0, PAGES_OF_TEN_SECONDS, PAGES_OF_TEN_SECONDS)
     assert (run.total("major_faults"), run.total("minor_faults")) == (major, minor)
 
@@ -42,7 +50,7 @@ def test_one_seed_gives_one_run() -> None:
 def test_a_cell_shows_median_and_range() -> None:
     series = Series("none")
     for strategy in ("none", "touch", "none"):
-        series.runs.append(simulated.run(CASES["ample"], Contender(strategy), seed=0))
+        series.runs.append(ample(strategy))
     assert series.cell("major faults") == "59 (0-59)"
     assert series.cell("underruns") == "0"
     assert series.cell("server CPU, % of a core") == "-"

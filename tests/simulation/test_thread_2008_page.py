@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from samplecache.cli.app import app
 from samplecache.errors import ConfigurationError
 from samplecache.lab.thread2008.claim import Claim, predicts
 from samplecache.lab.thread2008.claims import CLAIMS, MODERN, OBSERVATIONS
@@ -142,15 +144,15 @@ class TestVerdicts:
 
 
 class TestSuite:
-    def test_figures_do_not_depend_on_processes(self) -> None:
-        one, two = (investigate(QUICK, ("zram-lz4",), (0, 1), processes=processes) for processes in (1, 2))
+    def test_figures_do_not_depend_on_processes_and_progress_is_told_from_nothing_to_all(self) -> None:
+        told: list[tuple[int, int]] = []
+        one, two = (
+            investigate(QUICK, ("zram-lz4",), (0, 1), lambda *progress: told.append(progress), processes=processes)
+            for processes in (1, 2)
+        )
         assert one == two
         assert len(one.runs) == 2 * sum(row.today for row in ROWS.values())
-
-    def test_progress_is_told_from_nothing_to_all(self) -> None:
-        told: list[tuple[int, int]] = []
-        investigate(QUICK, ("zram-lz4",), (0,), lambda done, total: told.append((done, total)))
-        assert told == [(done, 4) for done in range(5)]
+        assert told == 2 * [(done, len(one.runs)) for done in range(len(one.runs) + 1)]
 
     def test_unknown_devices_are_refused_before_anything_runs(self) -> None:
         with pytest.raises(ConfigurationError, match="No simulated device is called 'drum'"):
@@ -198,32 +200,41 @@ def command(*arguments: str, hash_seed: str = "0", prelude: str = "") -> subproc
     )
 
 
+def refusal(*arguments: object) -> str:
+    """The one line that is said of a command that is refused."""
+    done = CliRunner().invoke(app, ["lab", "thread-2008", *map(str, arguments)], catch_exceptions=False)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    return done.stderr
+
+
 class TestCommand:
-    def test_runs_again_to_the_same_bytes(self, tmp_path: Path) -> None:
-        pages = []
-        for hash_seed in ("1", "2"):
-            output = tmp_path / hash_seed
-            arguments = ("--quick", "--seeds", "1", "--devices", "hdd-laptop-2008", "--output", str(output))
-            done = command(*arguments, hash_seed=hash_seed)
-            assert (done.returncode, done.stderr) == (0, "")
-            assert done.stdout.startswith(f"SIMULATED: {len(ROWS)} runs; ")
-            assert len(list((output / "the-2008-thread").glob("*.png"))) == 4
-            results_json = output / "the-2008-thread" / "results.json"
-            pages.append([(output / "the-2008-thread.md").read_bytes(), results_json.read_bytes()])
-        assert pages[0] == pages[1]
+    def test_runs_every_row_on_a_disk(self, tmp_path: Path) -> None:
+        done = command("--quick", "--seeds", "1", "--devices", "hdd-laptop-2008", "--output", str(tmp_path))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"SIMULATED: {len(ROWS)} runs; ")
+        found = Results.from_json((tmp_path / "the-2008-thread" / "results.json").read_text(encoding="utf-8"))
+        assert {one.row for one in found.runs} == set(ROWS)
+        assert len(list((tmp_path / "the-2008-thread").glob("*.png"))) == 4
 
     def test_writes_the_page_from_figures_without_a_run(self, tmp_path: Path) -> None:
         done = command("--figures", str(RESULTS), "--output", str(tmp_path))
         assert done.returncode == 0
         assert (tmp_path / "the-2008-thread.md").read_bytes() == PAGE.read_bytes()
 
-    def test_a_device_that_the_old_kernel_does_not_know_is_enough_and_repeats_count_once(self, tmp_path: Path) -> None:
-        arguments = ("--quick", "--seeds", "1", "--devices", "zram-lz4,zram-lz4", "--output", str(tmp_path))
-        done = command(*arguments)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith(f"SIMULATED: {sum(row.today for row in ROWS.values())} runs; ")
-        assert len(list((tmp_path / "the-2008-thread").glob("*.png"))) == 4
-        lines = (tmp_path / "the-2008-thread.md").read_text(encoding="utf-8").splitlines()
+    def test_runs_again_to_the_same_bytes_and_needs_no_device_that_the_old_kernel_knows(self, tmp_path: Path) -> None:
+        pages = []
+        for hash_seed in ("1", "2"):
+            output = tmp_path / hash_seed
+            arguments = ("--quick", "--seeds", "1", "--devices", "zram-lz4,zram-lz4", "--output", str(output))
+            done = command(*arguments, hash_seed=hash_seed)
+            assert (done.returncode, done.stderr) == (0, "")
+            # A device that is named twice counts once.
+            assert done.stdout.startswith(f"SIMULATED: {sum(row.today for row in ROWS.values())} runs; ")
+            assert len(list((output / "the-2008-thread").glob("*.png"))) == 4
+            results_json = output / "the-2008-thread" / "results.json"
+            pages.append([(output / "the-2008-thread.md").read_bytes(), results_json.read_bytes()])
+        assert pages[0] == pages[1]
+        lines = pages[0][0].decode().splitlines()
         assert lines[:2] == ["# The 2008 thread, answered", ""]
         assert lines[2].startswith("**The figures on this page mean nothing**")
         assert "2.6.24 knows none of these devices: zram-lz4." in lines
@@ -240,19 +251,13 @@ class TestCommand:
     def test_a_file_of_something_else_is_a_line(self, text: str, tmp_path: Path) -> None:
         file = tmp_path / "figures.json"
         file.write_text(text)
-        done = command("--figures", str(file), "--output", str(tmp_path / "docs"))
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "These are not figures of this experiment" in done.stderr
+        assert "These are not figures of this experiment" in refusal("--figures", file, "--output", tmp_path / "docs")
         assert not (tmp_path / "docs").exists()
 
     def test_an_unknown_device_is_a_line(self, tmp_path: Path) -> None:
-        done = command("--quick", "--devices", "drum", "--output", str(tmp_path))
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "Choose from hdd-laptop-2008" in done.stderr
+        assert "Choose from hdd-laptop-2008" in refusal("--quick", "--devices", "drum", "--output", tmp_path)
         assert list(tmp_path.iterdir()) == []
 
     def test_an_output_that_cannot_be_made_is_a_line(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("a file")
-        done = command("--quick", "--output", str(tmp_path / "file" / "docs"))
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "cannot be made (Not a directory)" in done.stderr
+        assert "cannot be made (Not a directory)" in refusal("--quick", "--output", tmp_path / "file" / "docs")

@@ -91,15 +91,19 @@ class SoundServer:
 
 def missing_packages() -> list[str]:
     """Return the Debian packages that playing through PortAudio into such a server needs and this machine has not."""
-    libraries = Path("/usr/lib")
     needs = {
-        "libportaudio2": list(libraries.glob("**/libportaudio.so.2")),
+        "libportaudio2": _libraries("libportaudio.so.2"),
         "pulseaudio": shutil.which("pulseaudio"),
         "pulseaudio-utils": shutil.which("parec") and shutil.which("pactl"),
-        "libasound2-plugins": list(libraries.glob("**/alsa-lib/libasound_module_pcm_pulse.so")),
+        "libasound2-plugins": _libraries("alsa-lib/libasound_module_pcm_pulse.so"),
         "the Python package sounddevice": importlib.util.find_spec("sounddevice"),
     }
     return [package for package, found in needs.items() if not found]
+
+
+def _libraries(name: str) -> list[Path]:
+    """Return the libraries of that name, of whatever architecture; to search all of /usr/lib would take a second."""
+    return [path for pattern in (name, f"*/{name}") for path in Path("/usr/lib").glob(pattern)]
 
 
 def _wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 
@@ -31,14 +32,28 @@ POLL_NS = NS_PER_MS
 WaitFor = Callable[[Callable[[], object]], None]
 
 
+def pytest_configure() -> None:
+    """Have SIGINT interrupt again, also in the programs that tests start.
+
+    What a shell without job control runs in the background begins with SIGINT ignored, and hands that on.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what swaps on the running kernel, so that it can be chosen or left out."""
+    """Mark what swaps on the running kernel and what sounds, so that it can be chosen or left out.
+
+    A machine has one rig at a time, and sound is a matter of time: ``make test`` runs each kind in one process.
+    """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         simulated = parameters.get("kernel_name") == "simulated"
-        if fixtures & {"rig", "no_rig", "swapping"} and not simulated:
+        if fixtures & {"session_rig", "no_rig", "swapping"} and not simulated:
             item.add_marker(pytest.mark.real_kernel)
+        if fixtures & {"sound_server", "make_sound_server"}:
+            item.add_marker(pytest.mark.sound)
 
 
 @pytest.hookimpl(wrapper=True)

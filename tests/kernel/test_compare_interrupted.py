@@ -55,7 +55,9 @@ def test_what_was_finished_is_kept_and_all_is_put_back(session_rig: Rig, no_rig:
     try:
         wait_until(lambda: process.poll() is not None or (runs.exists() and runs.read_bytes().count(b"\n") >= 1))
         # In the middle of the next run: its swap area is there.
-        wait_until(lambda: process.poll() is not None or standing(session_rig) - before)
+        wait_until(
+            lambda: process.poll() is not None or [area for area in procfs.swap_areas() if str(area.path) not in before]
+        )
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=DEADLINE_S)
     finally:

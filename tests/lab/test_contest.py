@@ -257,9 +257,8 @@ class TestTellingApart:
             ("fair", 1, True),
             ("bad", 3, True),
             ("worse", 3, True),
-        ] or [row.contender for row in table.rows][:2] == ["fair", "good"]
-        assert [row.rank for row in table.rows] == [1, 1, 3, 3]
-        assert reading(table).startswith(("good and fair are a tie at the top", "fair and good are a tie at the top"))
+        ]
+        assert reading(table).startswith("good and fair are a tie at the top")
         best = {row.contender for row in table.rows if (cell := row.cells["glitches"]) and cell.best}
         assert best == {"good", "fair"}
 

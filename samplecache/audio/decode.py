@@ -8,12 +8,13 @@ straight into that memory.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import stat
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from samplecache.audio.decoding import DecodedInfo, DecodeLimits, Decoding
 from samplecache.audio.format import Encoding
@@ -23,6 +24,10 @@ from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError, LimitError
 
 __all__ = ["DecodeLimits", "DecodedInfo", "Decoder", "Decoding"]
+
+PIPE_BYTES: Final = 1 << 20
+"""How far a child may be ahead: as much as Linux allows (``fs.pipe-max-size``). The usual 64 KiB has the child and who
+reads from it wait for each other sixteen times as often."""
 
 _NAME_CHARACTERS = 200
 
@@ -150,6 +155,8 @@ class Decoder:
             input_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
             handed_over.callback(os.close, input_fd)
             pcm_fd, child_pcm_fd = os.pipe()
+            with contextlib.suppress(OSError):  # a user may only have so much in pipes: then the usual size must do
+                fcntl.fcntl(pcm_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             on_failure.callback(os.close, pcm_fd)
             handed_over.callback(os.close, child_pcm_fd)
             control, child_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -296,6 +296,7 @@ class Client:
         gain: float = 1.0,
         block_ns: int | None = None,
         lead_ns: int | None = None,
+        coalesce_ns: int | None = None,
         realtime: bool = True,
     ) -> PlayStream:
         """Open a playback session. Returns at once; what is refused is raised when the stream is iterated.
@@ -319,6 +320,8 @@ class Client:
         block_ns, lead_ns : int, optional
             Length of a block, and how long after the start its first frame is to sound; the server's defaults if not
             given.
+        coalesce_ns : int, optional
+            How long a block may wait for those after it, to come in one message: at most half of the lead.
         realtime : bool
             Whether blocks come on the audio clock, or as fast as they are taken.
         """
@@ -333,6 +336,7 @@ class Client:
             block=_wire_duration(block_ns),
             pace=playback.PACE_REALTIME if realtime else playback.PACE_UNLIMITED,
             lead=_wire_duration(lead_ns),
+            coalesce=_wire_duration(coalesce_ns),
         )
         return PlayStream(self._connection, start)
 

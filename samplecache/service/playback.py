@@ -19,9 +19,9 @@ from samplecache.errors import InvalidError, LimitError
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers, Readers
 from samplecache.service.pacing import PacingWheel
-from samplecache.service.sending import BlockRun, Outbox
+from samplecache.service.sending import BlockRun, Outbox, outgoing, slack_ns
 from samplecache.service.streamed import StreamedSession
-from samplecache.service.wire import block_message, block_messages
+from samplecache.service.wire import block_message
 from samplecache.v1 import playback_pb2
 from samplecache.v1 import samplecache_pb2 as pb
 
@@ -32,9 +32,6 @@ START_TIMEOUT_S: Final = 10
 
 MOST_OPENING: Final = 256
 """How many such streams there may be at a time."""
-
-SLACK_PER_LEAD: Final = 16
-"""A block may leave so small a part of its lead later than it could, if others leave then."""
 
 _COMMAND_QUEUE: Final = 64
 """Commands taken off the wire before they are obeyed; a client that sends faster waits, by HTTP/2 flow control."""
@@ -104,9 +101,13 @@ class _Commands:
             await asyncio.wait([self._reader])
 
 
-def slack_ns(block: Block) -> int:
-    """Return how much later than it may leave a block may be sent."""
-    return 0 if block.due_ns is None else (block.due_ns - block.send_ns) // SLACK_PER_LEAD
+def _blocks_in(session: StreamedSession, coalesce_ns: int) -> int:
+    """Return how many blocks go into a message, for the first of which the others may be `coalesce_ns` later."""
+    frames, source, target = session.playback.block_frames, session.converter.source, session.converter.target
+    if session.converter.resamples:
+        return 1
+    by_time = 1 + coalesce_ns * source.rate_hz // (frames * NS_PER_S)
+    return max(1, min(by_time, MAX_BLOCK_BYTES // target.frames_to_bytes(frames)))
 
 
 class PrefetchHandlers(Handlers):
@@ -172,11 +173,13 @@ class PlayHandlers(Readers):
         It writes to the stream itself, unlike the others: a generator would cost every block several more awaits.
         """
         requests = aiter(request)
-        session: StreamedSession = await self.open_session(await self._start(requests))
+        start = await self._start(requests)
+        coalesce_ns = translate.coalesce_ns(start)
+        session: StreamedSession = await self.open_session(start)
         commands, outbox = _Commands(requests, self._wheel), Outbox(context, self.clock)
         try:
             await outbox.post(self.started(session))
-            await self._play(session, commands, outbox)
+            await self._play(session, _blocks_in(session, coalesce_ns), commands, outbox)
             summary = playback_pb2.PlaySummary(
                 stats=await self.session_stats(session), next_frame=session.playback.next_frame
             )
@@ -215,8 +218,8 @@ class PlayHandlers(Readers):
             )
         return first.start
 
-    async def _play(self, session: StreamedSession, commands: _Commands, outbox: Outbox) -> None:
-        """Send blocks, each at its time, and obey commands in between, until the end or a stop."""
+    async def _play(self, session: StreamedSession, blocks: int, commands: _Commands, outbox: Outbox) -> None:
+        """Send blocks, so many in a message, each at its time, and obey commands in between, to the end or a stop."""
         clock = self.clock
         while True:
             while commands.arrived and (command := commands.take()) is not None:
@@ -238,7 +241,7 @@ class PlayHandlers(Readers):
             # A resident block is copied at once, any other on a reader thread: a page fault must not stop the loop.
             batch = session.read_resident(block, outbox.client_ns)
             if batch is not None:
-                await self._send_batch(session, batch, commands, outbox)
+                await self._send_batch(session, batch, blocks, commands, outbox)
                 continue
             # What is in RAM sounds before anything is done for what comes after it; for what is not, nothing waits.
             session.start()
@@ -264,22 +267,25 @@ class PlayHandlers(Readers):
         return playback_pb2.PlayResponse(position=report)
 
     async def _send_batch(
-        self, session: StreamedSession, batch: ReadBatch, commands: _Commands, outbox: Outbox
+        self, session: StreamedSession, batch: ReadBatch, blocks: int, commands: _Commands, outbox: Outbox
     ) -> None:
-        """Send the blocks of a batch, each at its time.
-
-        What is left when a command comes, or a block is late, is read again: both change what is to come.
-        """
-        read = batch.read
-        messages = _batch_messages(session, batch)
+        """Send the first block of a batch, and go on with what is in RAM until there is something else to do."""
+        read, frames = batch
+        head = read.block.frames
+        if session.converter.resamples:
+            messages, rest = _messages(session, read.offset_frames, read.pcm), []
+        else:
+            # All of them now: the memory that they are in is the next reader's.
+            pcm, head_bytes = memoryview(read.pcm), len(head) * session.converter.target.frame_bytes
+            messages = [block_message(head.start, pcm[:head_bytes])]
+            rest = outgoing(session, range(head.stop, frames.stop), pcm[head_bytes:], blocks)
         await _report_underrun(session, read, outbox)
-        whole = len(batch.frames) == len(read.block.frames)
-        for message in messages if whole else messages[:1]:
+        for message in messages:
             await outbox.post(message)
         session.start()
         commands.listen()
-        if not whole and not commands.arrived:
-            await commands.during(BlockRun(session, messages[1:], outbox, self._wheel, self.clock, slack_ns))
+        if not session.converter.resamples and not commands.arrived:
+            await commands.during(BlockRun(session, rest, blocks, outbox, self._wheel, self.clock))
 
 
 class PlaybackHandlers(PrefetchHandlers, PlayHandlers):
@@ -344,14 +350,6 @@ async def _report_underrun(session: StreamedSession, read: ReadBlock, outbox: Ou
     underrun = session.delivered(read)
     if underrun is not None:
         await outbox.post(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
-
-
-def _batch_messages(session: StreamedSession, batch: ReadBatch) -> list[bytes]:
-    """Return a message for each block of a batch; more for a single block, if a resampler made it too large for one."""
-    read, frames = batch
-    if len(frames) == len(read.block.frames):
-        return _messages(session, read.offset_frames, read.pcm)
-    return block_messages(frames, session.playback.block_frames, session.converter.target.frame_bytes, read.pcm)
 
 
 def _messages(session: StreamedSession, offset_frames: int, pcm: bytes | bytearray | memoryview) -> list[bytes]:

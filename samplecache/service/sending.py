@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from samplecache.cache.playback import Block
-from samplecache.clock import Clock
+from samplecache.cache.reading import ReadBlock
+from samplecache.clock import NS_PER_S, Clock
 from samplecache.service.base import Context
 from samplecache.service.pacing import PacingWheel
 from samplecache.service.streamed import StreamedSession
+from samplecache.service.wire import block_messages
 from samplecache.v1 import playback_pb2
 
 Message = playback_pb2.PlayResponse | bytes
+Pcm = bytes | bytearray | memoryview
+
+SLACK_PER_LEAD: Final = 16
+"""A block may leave so small a part of its lead later than it could, if others leave then."""
 
 
 class Outbox:
@@ -105,25 +111,33 @@ class Outbox:
             self._written = waits_for
 
 
-class BlockRun:
-    """Sends blocks that have been read, each at its time, from the wheel's turns. For the event loop's thread.
+class Outgoing(NamedTuple):
+    """A message with blocks, and the frame after the last of them."""
 
-    It ends early when a block would be late, and stops when somebody else sets its end, as an arriving command does.
+    message: bytes
+    stop_frame: int
+
+
+class BlockRun:
+    """Streams what is in RAM, each block at its time, from the wheel's turns. For the event loop's thread.
+
+    It ends where somebody has to see to something: before a block that is not in RAM or would be late, a notice, the
+    end, or when its end is set by another, as an arriving command does. What it had read and not sent is read again.
 
     Parameters
     ----------
     session : StreamedSession
-        Whose blocks they are; accounted for as they are sent.
-    messages : list of bytes
-        A message a block; the next block of the session is that of the first.
+        Whose blocks they are; accounted for as they are sent. It does not resample.
+    messages : list of Outgoing
+        What has been read of it already.
+    blocks : int
+        How many blocks go into a message. It leaves when the last of them may.
     outbox : Outbox
         What sends them.
     wheel : PacingWheel
         What wakes it.
     clock : Clock
         What deadlines are on.
-    slack_ns : Callable
-        Returns how much later than it may leave a block may be sent.
 
     Attributes
     ----------
@@ -134,26 +148,33 @@ class BlockRun:
     def __init__(
         self,
         session: StreamedSession,
-        messages: list[bytes],
+        messages: list[Outgoing],
+        blocks: int,
         outbox: Outbox,
         wheel: PacingWheel,
         clock: Clock,
-        slack_ns: Callable[[Block], int],
     ) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._session = session
         self._left = messages[::-1]
+        self._read: ReadBlock | None = None
+        self._blocks = blocks
         self._outbox = outbox
         self._wheel = wheel
         self._now_ns = clock.now_ns
-        self._slack_ns = slack_ns
+        playback = session.playback
+        self._hold_ns = (blocks - 1) * playback.block_frames * NS_PER_S // session.converter.source.rate_hz
         self._block = block = session.next_block()
-        if block is None or not messages:
+        if block is None:
             self.ended.set_result(None)
         elif block.due_ns is None:
             self._turn()
         else:
-            wheel.call(block.send_ns, slack_ns(block), self._turn)
+            self._sleep_until_due(block)
+
+    def _sleep_until_due(self, block: Block) -> None:
+        """Come back when the next message may leave, or when its first block is to be read."""
+        self._wheel.call(block.send_ns + (self._hold_ns if self._left else 0), slack_ns(block), self._turn)
 
     def _turn(self, _: object = None) -> None:
         if self.ended.done():
@@ -165,19 +186,59 @@ class BlockRun:
             self.ended.set_exception(error)
 
     def _send(self) -> bool:
-        """Send what is due, see to it that the rest will be, and return whether there is none."""
+        """Send what is due, see to it that the rest will be, and return whether nothing more is to be done here."""
         outbox, session = self._outbox, self._session
         while outbox.free:
             block = self._block
             if block is None or (block.due_ns is not None and self._now_ns() > block.due_ns):
                 return True
-            session.delivered_in_time(block.frames)
-            outbox.begin(self._left.pop())
             if not self._left:
-                return True
+                if session.place.notice is not None or not self._fill(block):
+                    return True
+                if self._hold_ns and block.due_ns is not None:
+                    self._sleep_until_due(block)
+                    return False
+            message, stop_frame = self._left.pop()
+            self._account(block, stop_frame)
+            outbox.begin(message)
             self._block = block = session.next_block()
-            if block is not None and block.due_ns is not None:
-                self._wheel.call(block.send_ns, self._slack_ns(block), self._turn)
+            if block is None:
+                return True
+            if block.due_ns is not None:
+                self._sleep_until_due(block)
                 return False
         outbox.when_free(self._turn)
         return False
+
+    def _fill(self, block: Block) -> bool:
+        """Read what is to be sent next; return whether that is in RAM, and in time."""
+        batch = self._session.read_resident(block, self._outbox.client_ns)
+        if batch is None or (block.due_ns is not None and batch.read.reading.ready_ns > block.due_ns):
+            return False
+        self._read = batch.read
+        self._left = outgoing(self._session, batch.frames, batch.read.pcm, self._blocks)[::-1]
+        return True
+
+    def _account(self, block: Block, stop_frame: int) -> None:
+        """Account for the blocks from `block` up to a frame: all that were read are in time."""
+        session, read = self._session, self._read
+        if read is None:
+            session.delivered_in_time(block.frames)
+        else:
+            self._read = None
+            session.delivered(read)
+        while block.frames.stop < stop_frame and (follows := session.next_block()) is not None:
+            block = follows
+            session.delivered_in_time(block.frames)
+
+
+def outgoing(session: StreamedSession, frames: range, pcm: Pcm, blocks: int = 1) -> list[Outgoing]:
+    """Return a message for each `blocks` blocks of `frames`, whose PCM is given; the session does not resample."""
+    step = blocks * session.playback.block_frames
+    messages = block_messages(frames, step, session.converter.target.frame_bytes, pcm)
+    return [Outgoing(message, min(frames.start + step * n, frames.stop)) for n, message in enumerate(messages, 1)]
+
+
+def slack_ns(block: Block) -> int:
+    """Return how much later than it may leave a block may be sent."""
+    return 0 if block.due_ns is None else (block.due_ns - block.send_ns) // SLACK_PER_LEAD

@@ -207,6 +207,29 @@ def play_options(start: playback_pb2.PlayStart) -> PlayOptions:
     )
 
 
+def coalesce_ns(start: playback_pb2.PlayStart) -> int:
+    """Return how long a block may wait for those that are sent in one message with it, in nanoseconds.
+
+    Raises
+    ------
+    InvalidError
+        More than half of the lead. The reason is ``COALESCE_TOO_LONG``.
+    """
+    if not start.HasField("coalesce"):
+        return 0
+    wait_ns = nanoseconds(start.coalesce, "coalesce")
+    lead_ns = play_options(start).lead_ns
+    if lead_ns is not None and 2 * wait_ns > lead_ns:
+        raise InvalidError(
+            f"blocks that wait {wait_ns} ns for others leave less than half of a lead of {lead_ns} ns",
+            remedy="Give a coalesce of at most half of lead, or a longer lead",
+            reason="COALESCE_TOO_LONG",
+            coalesce_ns=wait_ns,
+            lead_ns=lead_ns,
+        )
+    return wait_ns
+
+
 def cue(message: schedule_pb2.Cue, now_ns: int, offset_ns: int) -> Cue:
     """Return what is announced.
 

@@ -27,49 +27,49 @@ from samplecache.v1 import audio_pb2 as samplecache_dot_v1_dot_audio__pb2
 from samplecache.v1 import sample_pb2 as samplecache_dot_v1_dot_sample__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsamplecache/v1/playback.proto\x12\x0esamplecache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1asamplecache/v1/audio.proto\x1a\x1bsamplecache/v1/sample.proto\"\x83\x01\n\x0fStrategyBinding\x12\x10\n\x08strategy\x18\x01 \x01(\t\x12+\n\tchosen_by\x18\x02 \x01(\x0e\x32\x18.samplecache.v1.ChosenBy\x12\x15\n\rdegraded_from\x18\x03 \x01(\t\x12\r\n\x05notes\x18\x04 \x03(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\"\xa3\x02\n\tPlayStart\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x13\n\x0bstart_frame\x18\x02 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x04\x12\x10\n\x08strategy\x18\x04 \x01(\t\x12+\n\x06\x66ormat\x18\x05 \x01(\x0b\x32\x1b.samplecache.v1.AudioFormat\x12\x0c\n\x04loop\x18\x06 \x01(\x08\x12\x11\n\x04gain\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12(\n\x05\x62lock\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x04pace\x18\t \x01(\x0e\x32\x14.samplecache.v1.Pace\x12\'\n\x04lead\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05_gain\"\x19\n\x08PlaySeek\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\"\n\n\x08PlayStop\"\x0e\n\x0cPlayPosition\"\xea\x01\n\x0bPlayRequest\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.samplecache.v1.PlayStartH\x00\x12(\n\x04seek\x18\x02 \x01(\x0b\x32\x18.samplecache.v1.PlaySeekH\x00\x12(\n\x04stop\x18\x03 \x01(\x0b\x32\x18.samplecache.v1.PlayStopH\x00\x12\x30\n\x08position\x18\x04 \x01(\x0b\x32\x1c.samplecache.v1.PlayPositionH\x00\x12\x0e\n\x04gain\x18\x05 \x01(\x01H\x00\x12\x0e\n\x04loop\x18\x06 \x01(\x08H\x00\x42\t\n\x07\x63ommand\"\xbe\x01\n\x0bPlayStarted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x06\x66ormat\x18\x02 \x01(\x0b\x32\x1b.samplecache.v1.AudioFormat\x12\x30\n\x07\x62inding\x18\x03 \x01(\x0b\x32\x1f.samplecache.v1.StrategyBinding\x12&\n\x06sample\x18\x04 \x01(\x0b\x32\x16.samplecache.v1.Sample\x12\x14\n\x0c\x62lock_frames\x18\x05 \x01(\r\".\n\tPlayBlock\x12\x14\n\x0c\x66rame_offset\x18\x01 \x01(\x04\x12\x0b\n\x03pcm\x18\x02 \x01(\x0c\"P\n\x08Overload\x12\x0c\n\x04shed\x18\x01 \x01(\x08\x12\x1a\n\x12needed_bytes_per_s\x18\x02 \x01(\x04\x12\x1a\n\x12\x64\x65vice_bytes_per_s\x18\x03 \x01(\x04\"\x1b\n\nPlaySeeked\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\"Q\n\x12PlayPositionReport\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\x12,\n\x05stats\x18\x02 \x01(\x0b\x32\x1d.samplecache.v1.PlaybackStats\"\xa4\x01\n\x08Underrun\x12\x14\n\x0c\x66rame_offset\x18\x01 \x01(\x04\x12\'\n\x04late\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x1d.samplecache.v1.UnderrunCause\x12+\n\x06\x66\x61ults\x18\x04 \x01(\x0b\x32\x1b.samplecache.v1.FaultCounts\"c\n\x0fPrefetchedPages\x12\r\n\x05\x61sked\x18\x01 \x01(\x04\x12\x0e\n\x06useful\x18\x02 \x01(\x04\x12\x0c\n\x04late\x18\x03 \x01(\x04\x12\x0e\n\x06wasted\x18\x04 \x01(\x04\x12\x13\n\x0boutstanding\x18\x05 \x01(\x04\"\xe6\x02\n\rPlaybackStats\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x04\x12\x13\n\x0blate_blocks\x18\x03 \x01(\x04\x12\x30\n\rlongest_stall\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0clongest_read\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x06\x66\x61ults\x18\x06 \x01(\x0b\x32\x1b.samplecache.v1.FaultCounts\x12.\n\x0b\x66irst_block\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rlate_by_cause\x18\x08 \x03(\x04\x12\x33\n\nprefetched\x18\t \x01(\x0b\x32\x1f.samplecache.v1.PrefetchedPages\x12\x14\n\x0cplayed_pages\x18\n \x01(\x04\"O\n\x0bPlaySummary\x12,\n\x05stats\x18\x01 \x01(\x0b\x32\x1d.samplecache.v1.PlaybackStats\x12\x12\n\nnext_frame\x18\x02 \x01(\x04\"\xe5\x02\n\x0cPlayResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.samplecache.v1.PlayStartedH\x00\x12*\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x19.samplecache.v1.PlayBlockH\x00\x12,\n\x06seeked\x18\x03 \x01(\x0b\x32\x1a.samplecache.v1.PlaySeekedH\x00\x12\x36\n\x08position\x18\x04 \x01(\x0b\x32\".samplecache.v1.PlayPositionReportH\x00\x12,\n\x08underrun\x18\x05 \x01(\x0b\x32\x18.samplecache.v1.UnderrunH\x00\x12.\n\x07summary\x18\x06 \x01(\x0b\x32\x1b.samplecache.v1.PlaySummaryH\x00\x12,\n\x08overload\x18\x07 \x01(\x0b\x32\x18.samplecache.v1.OverloadH\x00\x42\x07\n\x05\x65vent*C\n\x04Pace\x12\x14\n\x10PACE_UNSPECIFIED\x10\x00\x12\x11\n\rPACE_REALTIME\x10\x01\x12\x12\n\x0ePACE_UNLIMITED\x10\x02*\x90\x01\n\x08\x43hosenBy\x12\x19\n\x15\x43HOSEN_BY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HOSEN_BY_REQUEST\x10\x01\x12\x14\n\x10\x43HOSEN_BY_SAMPLE\x10\x02\x12\x12\n\x0e\x43HOSEN_BY_HOOK\x10\x03\x12\x14\n\x10\x43HOSEN_BY_SERVER\x10\x04\x12\x12\n\x0e\x43HOSEN_BY_NONE\x10\x05*\xc3\x01\n\rUnderrunCause\x12\x1e\n\x1aUNDERRUN_CAUSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNDERRUN_CAUSE_MAJOR_FAULT\x10\x01\x12\x1c\n\x18UNDERRUN_CAUSE_PAGE_WAIT\x10\x02\x12\x1d\n\x19UNDERRUN_CAUSE_SCHEDULING\x10\x03\x12\x19\n\x15UNDERRUN_CAUSE_CLIENT\x10\x04\x12\x1a\n\x16UNDERRUN_CAUSE_SERVICE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsamplecache/v1/playback.proto\x12\x0esamplecache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1asamplecache/v1/audio.proto\x1a\x1bsamplecache/v1/sample.proto\"\x83\x01\n\x0fStrategyBinding\x12\x10\n\x08strategy\x18\x01 \x01(\t\x12+\n\tchosen_by\x18\x02 \x01(\x0e\x32\x18.samplecache.v1.ChosenBy\x12\x15\n\rdegraded_from\x18\x03 \x01(\t\x12\r\n\x05notes\x18\x04 \x03(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\"\xd0\x02\n\tPlayStart\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x13\n\x0bstart_frame\x18\x02 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x03 \x01(\x04\x12\x10\n\x08strategy\x18\x04 \x01(\t\x12+\n\x06\x66ormat\x18\x05 \x01(\x0b\x32\x1b.samplecache.v1.AudioFormat\x12\x0c\n\x04loop\x18\x06 \x01(\x08\x12\x11\n\x04gain\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12(\n\x05\x62lock\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x04pace\x18\t \x01(\x0e\x32\x14.samplecache.v1.Pace\x12\'\n\x04lead\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x63oalesce\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05_gain\"\x19\n\x08PlaySeek\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\"\n\n\x08PlayStop\"\x0e\n\x0cPlayPosition\"\xea\x01\n\x0bPlayRequest\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.samplecache.v1.PlayStartH\x00\x12(\n\x04seek\x18\x02 \x01(\x0b\x32\x18.samplecache.v1.PlaySeekH\x00\x12(\n\x04stop\x18\x03 \x01(\x0b\x32\x18.samplecache.v1.PlayStopH\x00\x12\x30\n\x08position\x18\x04 \x01(\x0b\x32\x1c.samplecache.v1.PlayPositionH\x00\x12\x0e\n\x04gain\x18\x05 \x01(\x01H\x00\x12\x0e\n\x04loop\x18\x06 \x01(\x08H\x00\x42\t\n\x07\x63ommand\"\xbe\x01\n\x0bPlayStarted\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x06\x66ormat\x18\x02 \x01(\x0b\x32\x1b.samplecache.v1.AudioFormat\x12\x30\n\x07\x62inding\x18\x03 \x01(\x0b\x32\x1f.samplecache.v1.StrategyBinding\x12&\n\x06sample\x18\x04 \x01(\x0b\x32\x16.samplecache.v1.Sample\x12\x14\n\x0c\x62lock_frames\x18\x05 \x01(\r\".\n\tPlayBlock\x12\x14\n\x0c\x66rame_offset\x18\x01 \x01(\x04\x12\x0b\n\x03pcm\x18\x02 \x01(\x0c\"P\n\x08Overload\x12\x0c\n\x04shed\x18\x01 \x01(\x08\x12\x1a\n\x12needed_bytes_per_s\x18\x02 \x01(\x04\x12\x1a\n\x12\x64\x65vice_bytes_per_s\x18\x03 \x01(\x04\"\x1b\n\nPlaySeeked\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\"Q\n\x12PlayPositionReport\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\x12,\n\x05stats\x18\x02 \x01(\x0b\x32\x1d.samplecache.v1.PlaybackStats\"\xa4\x01\n\x08Underrun\x12\x14\n\x0c\x66rame_offset\x18\x01 \x01(\x04\x12\'\n\x04late\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x1d.samplecache.v1.UnderrunCause\x12+\n\x06\x66\x61ults\x18\x04 \x01(\x0b\x32\x1b.samplecache.v1.FaultCounts\"c\n\x0fPrefetchedPages\x12\r\n\x05\x61sked\x18\x01 \x01(\x04\x12\x0e\n\x06useful\x18\x02 \x01(\x04\x12\x0c\n\x04late\x18\x03 \x01(\x04\x12\x0e\n\x06wasted\x18\x04 \x01(\x04\x12\x13\n\x0boutstanding\x18\x05 \x01(\x04\"\xe6\x02\n\rPlaybackStats\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x02 \x01(\x04\x12\x13\n\x0blate_blocks\x18\x03 \x01(\x04\x12\x30\n\rlongest_stall\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0clongest_read\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x06\x66\x61ults\x18\x06 \x01(\x0b\x32\x1b.samplecache.v1.FaultCounts\x12.\n\x0b\x66irst_block\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rlate_by_cause\x18\x08 \x03(\x04\x12\x33\n\nprefetched\x18\t \x01(\x0b\x32\x1f.samplecache.v1.PrefetchedPages\x12\x14\n\x0cplayed_pages\x18\n \x01(\x04\"O\n\x0bPlaySummary\x12,\n\x05stats\x18\x01 \x01(\x0b\x32\x1d.samplecache.v1.PlaybackStats\x12\x12\n\nnext_frame\x18\x02 \x01(\x04\"\xe5\x02\n\x0cPlayResponse\x12.\n\x07started\x18\x01 \x01(\x0b\x32\x1b.samplecache.v1.PlayStartedH\x00\x12*\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x19.samplecache.v1.PlayBlockH\x00\x12,\n\x06seeked\x18\x03 \x01(\x0b\x32\x1a.samplecache.v1.PlaySeekedH\x00\x12\x36\n\x08position\x18\x04 \x01(\x0b\x32\".samplecache.v1.PlayPositionReportH\x00\x12,\n\x08underrun\x18\x05 \x01(\x0b\x32\x18.samplecache.v1.UnderrunH\x00\x12.\n\x07summary\x18\x06 \x01(\x0b\x32\x1b.samplecache.v1.PlaySummaryH\x00\x12,\n\x08overload\x18\x07 \x01(\x0b\x32\x18.samplecache.v1.OverloadH\x00\x42\x07\n\x05\x65vent*C\n\x04Pace\x12\x14\n\x10PACE_UNSPECIFIED\x10\x00\x12\x11\n\rPACE_REALTIME\x10\x01\x12\x12\n\x0ePACE_UNLIMITED\x10\x02*\x90\x01\n\x08\x43hosenBy\x12\x19\n\x15\x43HOSEN_BY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43HOSEN_BY_REQUEST\x10\x01\x12\x14\n\x10\x43HOSEN_BY_SAMPLE\x10\x02\x12\x12\n\x0e\x43HOSEN_BY_HOOK\x10\x03\x12\x14\n\x10\x43HOSEN_BY_SERVER\x10\x04\x12\x12\n\x0e\x43HOSEN_BY_NONE\x10\x05*\xc3\x01\n\rUnderrunCause\x12\x1e\n\x1aUNDERRUN_CAUSE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aUNDERRUN_CAUSE_MAJOR_FAULT\x10\x01\x12\x1c\n\x18UNDERRUN_CAUSE_PAGE_WAIT\x10\x02\x12\x1d\n\x19UNDERRUN_CAUSE_SCHEDULING\x10\x03\x12\x19\n\x15UNDERRUN_CAUSE_CLIENT\x10\x04\x12\x1a\n\x16UNDERRUN_CAUSE_SERVICE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'samplecache.v1.playback_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PACE']._serialized_start=2363
-  _globals['_PACE']._serialized_end=2430
-  _globals['_CHOSENBY']._serialized_start=2433
-  _globals['_CHOSENBY']._serialized_end=2577
-  _globals['_UNDERRUNCAUSE']._serialized_start=2580
-  _globals['_UNDERRUNCAUSE']._serialized_end=2775
+  _globals['_PACE']._serialized_start=2408
+  _globals['_PACE']._serialized_end=2475
+  _globals['_CHOSENBY']._serialized_start=2478
+  _globals['_CHOSENBY']._serialized_end=2622
+  _globals['_UNDERRUNCAUSE']._serialized_start=2625
+  _globals['_UNDERRUNCAUSE']._serialized_end=2820
   _globals['_STRATEGYBINDING']._serialized_start=139
   _globals['_STRATEGYBINDING']._serialized_end=270
   _globals['_PLAYSTART']._serialized_start=273
-  _globals['_PLAYSTART']._serialized_end=564
-  _globals['_PLAYSEEK']._serialized_start=566
-  _globals['_PLAYSEEK']._serialized_end=591
-  _globals['_PLAYSTOP']._serialized_start=593
-  _globals['_PLAYSTOP']._serialized_end=603
-  _globals['_PLAYPOSITION']._serialized_start=605
-  _globals['_PLAYPOSITION']._serialized_end=619
-  _globals['_PLAYREQUEST']._serialized_start=622
-  _globals['_PLAYREQUEST']._serialized_end=856
-  _globals['_PLAYSTARTED']._serialized_start=859
-  _globals['_PLAYSTARTED']._serialized_end=1049
-  _globals['_PLAYBLOCK']._serialized_start=1051
-  _globals['_PLAYBLOCK']._serialized_end=1097
-  _globals['_OVERLOAD']._serialized_start=1099
-  _globals['_OVERLOAD']._serialized_end=1179
-  _globals['_PLAYSEEKED']._serialized_start=1181
-  _globals['_PLAYSEEKED']._serialized_end=1208
-  _globals['_PLAYPOSITIONREPORT']._serialized_start=1210
-  _globals['_PLAYPOSITIONREPORT']._serialized_end=1291
-  _globals['_UNDERRUN']._serialized_start=1294
-  _globals['_UNDERRUN']._serialized_end=1458
-  _globals['_PREFETCHEDPAGES']._serialized_start=1460
-  _globals['_PREFETCHEDPAGES']._serialized_end=1559
-  _globals['_PLAYBACKSTATS']._serialized_start=1562
-  _globals['_PLAYBACKSTATS']._serialized_end=1920
-  _globals['_PLAYSUMMARY']._serialized_start=1922
-  _globals['_PLAYSUMMARY']._serialized_end=2001
-  _globals['_PLAYRESPONSE']._serialized_start=2004
-  _globals['_PLAYRESPONSE']._serialized_end=2361
+  _globals['_PLAYSTART']._serialized_end=609
+  _globals['_PLAYSEEK']._serialized_start=611
+  _globals['_PLAYSEEK']._serialized_end=636
+  _globals['_PLAYSTOP']._serialized_start=638
+  _globals['_PLAYSTOP']._serialized_end=648
+  _globals['_PLAYPOSITION']._serialized_start=650
+  _globals['_PLAYPOSITION']._serialized_end=664
+  _globals['_PLAYREQUEST']._serialized_start=667
+  _globals['_PLAYREQUEST']._serialized_end=901
+  _globals['_PLAYSTARTED']._serialized_start=904
+  _globals['_PLAYSTARTED']._serialized_end=1094
+  _globals['_PLAYBLOCK']._serialized_start=1096
+  _globals['_PLAYBLOCK']._serialized_end=1142
+  _globals['_OVERLOAD']._serialized_start=1144
+  _globals['_OVERLOAD']._serialized_end=1224
+  _globals['_PLAYSEEKED']._serialized_start=1226
+  _globals['_PLAYSEEKED']._serialized_end=1253
+  _globals['_PLAYPOSITIONREPORT']._serialized_start=1255
+  _globals['_PLAYPOSITIONREPORT']._serialized_end=1336
+  _globals['_UNDERRUN']._serialized_start=1339
+  _globals['_UNDERRUN']._serialized_end=1503
+  _globals['_PREFETCHEDPAGES']._serialized_start=1505
+  _globals['_PREFETCHEDPAGES']._serialized_end=1604
+  _globals['_PLAYBACKSTATS']._serialized_start=1607
+  _globals['_PLAYBACKSTATS']._serialized_end=1965
+  _globals['_PLAYSUMMARY']._serialized_start=1967
+  _globals['_PLAYSUMMARY']._serialized_end=2046
+  _globals['_PLAYRESPONSE']._serialized_start=2049
+  _globals['_PLAYRESPONSE']._serialized_end=2406
 # @@protoc_insertion_point(module_scope)

@@ -176,6 +176,7 @@ class PlayStart(_message.Message):
     BLOCK_FIELD_NUMBER: _builtins.int
     PACE_FIELD_NUMBER: _builtins.int
     LEAD_FIELD_NUMBER: _builtins.int
+    COALESCE_FIELD_NUMBER: _builtins.int
     sample_id: _builtins.str
     """The sample to play. Required. NOT_FOUND if there is none."""
     start_frame: _builtins.int
@@ -205,6 +206,14 @@ class PlayStart(_message.Message):
         if it is not ready n blocks plus lead after the start.
         """
 
+    @_builtins.property
+    def coalesce(self) -> _duration_pb2.Duration:
+        """How long a block may wait for those after it, to be sent in one message with them: a server holds several times as many
+        streams when each takes fewer messages. 0 (the default) to half of lead; INVALID_ARGUMENT beyond. With PACE_UNLIMITED,
+        how much more than a block goes into a message. The first block of a session waits for none, nor does one whose pages
+        are not in RAM, and no message has more than 64 KiB. Without effect where the rate is converted.
+        """
+
     def __init__(
         self,
         *,
@@ -218,10 +227,11 @@ class PlayStart(_message.Message):
         block: _duration_pb2.Duration | None = ...,
         pace: Global___Pace.ValueType = ...,
         lead: _duration_pb2.Duration | None = ...,
+        coalesce: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_gain", b"_gain", "block", b"block", "format", b"format", "gain", b"gain", "lead", b"lead"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gain", b"_gain", "block", b"block", "coalesce", b"coalesce", "format", b"format", "gain", b"gain", "lead", b"lead"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gain", b"_gain", "block", b"block", "format", b"format", "frames", b"frames", "gain", b"gain", "lead", b"lead", "loop", b"loop", "pace", b"pace", "sample_id", b"sample_id", "start_frame", b"start_frame", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gain", b"_gain", "block", b"block", "coalesce", b"coalesce", "format", b"format", "frames", b"frames", "gain", b"gain", "lead", b"lead", "loop", b"loop", "pace", b"pace", "sample_id", b"sample_id", "start_frame", b"start_frame", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__gain: _TypeAlias = _typing.Literal["gain"]  # noqa: Y015
     _WhichOneofArgType__gain: _TypeAlias = _typing.Literal["_gain", b"_gain"]  # noqa: Y015
@@ -385,7 +395,7 @@ Global___PlayStarted: _TypeAlias = PlayStarted  # noqa: Y015
 
 @_typing.final
 class PlayBlock(_message.Message):
-    """A block of PCM. A message per block: at most 64 KiB of PCM."""
+    """A block of PCM; with coalesce, as many as go into the message, one after the other. At most 64 KiB of PCM."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

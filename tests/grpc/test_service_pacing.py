@@ -13,7 +13,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from google.protobuf import duration_pb2
-from served import RATE_HZ, WAIT_S, Playing, Serve, Served, drain, pcm, until
+from served import RATE_HZ, WAIT_S, Playing, Serve, Served, drain, pcm, refused, until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
@@ -237,3 +237,36 @@ async def test_more_faulting_sessions_than_readers_all_get_their_pcm(serve: Serv
     playings = [Playing(served, "a", start_frame=10_000 * number, frames=10_000) for number in range(10)]
     heard = await asyncio.gather(*(playing.whole() for playing in playings))
     assert b"".join(heard) == data
+
+
+async def test_blocks_that_may_wait_come_several_in_a_message(served: Served) -> None:
+    data = pcm(RATE_HZ)
+    await served.put("a", data)
+    playing = Playing(
+        served, "a", block=duration(BLOCK_NS), lead=duration(10 * BLOCK_NS), coalesce=duration(3 * BLOCK_NS)
+    )
+    assert await playing.whole() == data
+    block_bytes = 4 * RATE_HZ // 50
+    first, *rest = [len(block.pcm) // block_bytes for block in playing.of("block")]
+    assert first == 1
+    assert set(rest) <= {1, 2, 3, 4}  # a block that would be late on this machine goes alone
+    assert sum(rest) == 49
+    assert len(rest) < 30
+    (summary,) = playing.of("summary")
+    assert (summary.stats.blocks, summary.stats.frames, summary.next_frame) == (50, RATE_HZ, RATE_HZ)
+
+
+async def test_without_hurry_messages_are_as_long_as_was_asked_for(served: Served) -> None:
+    data = pcm(RATE_HZ)
+    await served.put("a", data)
+    playing = Playing(served, "a", block=duration(BLOCK_NS), coalesce=duration(4 * BLOCK_NS), pace=play.PACE_UNLIMITED)
+    assert await playing.whole() == data
+    first, second, *_ = [len(block.pcm) for block in playing.of("block")]
+    assert (first, second) == (4 * RATE_HZ // 50, 5 * 4 * RATE_HZ // 50)
+
+
+async def test_blocks_must_not_wait_for_more_than_half_of_the_lead(served: Served) -> None:
+    await served.put("a", pcm(RATE_HZ))
+    playing = Playing(served, "a", lead=duration(100 * NS_PER_MS), coalesce=duration(50 * NS_PER_MS + 1))
+    await refused(playing.whole(), grpc.StatusCode.INVALID_ARGUMENT, "COALESCE_TOO_LONG")
+    await until(lambda: served.cache.session_count == 0)

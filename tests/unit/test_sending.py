@@ -8,15 +8,24 @@ from typing import Any, cast
 
 import pytest
 
-from samplecache.cache.playback import Block, Playback
+from samplecache.audio.convert import Converter
+from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.cache.playback import Block, Playback, Reading
+from samplecache.cache.reading import ReadBatch, ReadBlock
+from samplecache.cache.shedding import Place
 from samplecache.clock import NS_PER_MS, VirtualClock
+from samplecache.kernel.port import NO_FAULTS
 from samplecache.service.base import Context
 from samplecache.service.pacing import PacingWheel
-from samplecache.service.sending import BlockRun, Outbox
+from samplecache.service.sending import BlockRun, Outbox, Outgoing
 from samplecache.service.streamed import StreamedSession
+from samplecache.service.wire import block_message
+from samplecache.strategy.events import Overloaded
 
-FRAMES = 20
-"""A block: 20 ms at 1000 frames a second."""
+SLACK_NS = 100 * NS_PER_MS // 16
+RATE_HZ = 8000
+FRAMES = 160
+"""A block: 20 ms."""
 
 
 class Client:
@@ -39,16 +48,35 @@ class Client:
 
 
 class Session:
-    """A session that is read from nowhere."""
+    """A session of mono U8 of which `resident` frames are in RAM: frame n is the byte n modulo 251."""
 
-    def __init__(self, blocks: int, lead_ns: int | None) -> None:
-        self.playback = Playback(1000, blocks * FRAMES, range(blocks * FRAMES), FRAMES, 0, lead_ns)
+    def __init__(self, blocks: int, lead_ns: int | None, resident: int = 0) -> None:
+        self.playback = Playback(RATE_HZ, blocks * FRAMES, range(blocks * FRAMES), FRAMES, 0, lead_ns)
+        audio = AudioFormat(RATE_HZ, 1, Encoding.U8)
+        self.converter = Converter(audio, audio)
+        self.place = Place()
+        self.reads: list[range] = []
+        self._resident = resident
 
     def next_block(self) -> Block | None:
         return self.playback.next_block()
 
+    def read_resident(self, block: Block, client_ns: int = 0) -> ReadBatch | None:
+        if block.frames.stop > self._resident:
+            return None
+        frames = range(block.frames.start, min(block.frames.start + 4 * FRAMES, self._resident))
+        self.reads.append(frames)
+        return ReadBatch(ReadBlock(block, pcm(frames), block.frames.start, Reading(0, 0, NO_FAULTS)), frames)
+
+    def delivered(self, read: ReadBlock) -> None:
+        self.playback.delivered(read.block, read.reading)
+
     def delivered_in_time(self, frames: range) -> None:
         self.playback.delivered_in_time(frames)
+
+
+def pcm(frames: range) -> bytes:
+    return bytes(frame % 251 for frame in frames)
 
 
 class Wheel:
@@ -71,10 +99,11 @@ def outbox_to(client: Client, clock: VirtualClock) -> Outbox:
     return Outbox(cast("Context", client), clock)
 
 
-def run_of(session: Session, messages: list[bytes], outbox: Outbox, wheel: Wheel, clock: VirtualClock) -> BlockRun:
-    return BlockRun(
-        cast("StreamedSession", session), messages, outbox, cast("PacingWheel", wheel), clock, lambda block: 3
-    )
+def run_of(
+    session: Session, messages: list[bytes], outbox: Outbox, wheel: Wheel, clock: VirtualClock, blocks: int = 1
+) -> BlockRun:
+    left = [Outgoing(message, (number + 1) * FRAMES) for number, message in enumerate(messages)]
+    return BlockRun(cast("StreamedSession", session), left, blocks, outbox, cast("PacingWheel", wheel), clock)
 
 
 async def test_who_posts_waits_for_the_message_before_only() -> None:
@@ -129,7 +158,7 @@ async def test_blocks_leave_at_their_times() -> None:
     session, outbox = Session(3, 100 * NS_PER_MS), outbox_to(client, clock)
     run = run_of(session, [b"0", b"1", b"2"], outbox, wheel, clock)
     for number in range(3):
-        assert [(time_ns, slack_ns) for time_ns, slack_ns, _ in wheel.calls] == [(number * 20 * NS_PER_MS, 3)]
+        assert [(time_ns, slack_ns) for time_ns, slack_ns, _ in wheel.calls] == [(number * 20 * NS_PER_MS, SLACK_NS)]
         assert not run.ended.done()
         wheel.turn(clock)
         client.take()
@@ -184,3 +213,57 @@ async def test_a_run_fails_as_sending_does_and_its_wheel_turns_on() -> None:
     wheel.turn(clock)
     with pytest.raises(ConnectionError, match="gone"):
         await run.ended
+
+
+async def play_out(run: BlockRun, client: Client, wheel: Wheel, clock: VirtualClock) -> list[tuple[int, Any]]:
+    """Play until the run ends; return when each message was begun, in milliseconds, and the message."""
+    begun = []
+    while not run.ended.done():
+        before = len(client.begun)
+        wheel.turn(clock)
+        if len(client.begun) > before:
+            begun.append((clock.now_ns() // NS_PER_MS, client.begun[-1]))
+            client.take()
+    return begun
+
+
+async def test_what_is_in_ram_is_read_when_it_is_due_and_the_rest_is_left_to_others() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(8, 100 * NS_PER_MS, resident=6 * FRAMES)
+    run = run_of(session, [], outbox_to(client, clock), wheel, clock)
+    messages = [block_message(n * FRAMES, pcm(range(n * FRAMES, (n + 1) * FRAMES))) for n in range(6)]
+    assert await play_out(run, client, wheel, clock) == [(20 * n, messages[n]) for n in range(6)]
+    assert session.reads == [range(4 * FRAMES), range(4 * FRAMES, 6 * FRAMES)]
+    assert (session.playback.next_frame, session.playback.stats.blocks) == (6 * FRAMES, 6)
+
+
+async def test_blocks_of_one_message_leave_with_the_last_of_them_and_each_is_accounted_for() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(7, 200 * NS_PER_MS, resident=7 * FRAMES)
+    run = run_of(session, [], outbox_to(client, clock), wheel, clock, blocks=3)
+    spans = [range(3 * FRAMES), range(3 * FRAMES, 4 * FRAMES), range(4 * FRAMES, 7 * FRAMES)]
+    expected = list(zip((40, 100, 120), (block_message(span.start, pcm(span)) for span in spans), strict=True))
+    assert await play_out(run, client, wheel, clock) == expected
+    assert (session.playback.stats.blocks, session.playback.stats.frames) == (7, 7 * FRAMES)
+
+
+async def test_what_was_read_and_not_sent_is_not_accounted_for() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(8, 200 * NS_PER_MS, resident=8 * FRAMES)
+    run = run_of(session, [], outbox_to(client, clock), wheel, clock, blocks=3)
+    wheel.turn(clock)
+    assert session.reads == [range(4 * FRAMES)]
+    run.ended.set_result(None)
+    wheel.turn(clock)
+    assert (client.begun, session.playback.next_frame, session.playback.stats.blocks) == ([], 0, 0)
+
+
+async def test_a_notice_ends_a_run_before_it_reads_on() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(8, 200 * NS_PER_MS, resident=8 * FRAMES)
+    run = run_of(session, [], outbox_to(client, clock), wheel, clock)
+    wheel.turn(clock)
+    client.take()
+    session.place.notice = Overloaded(0, "session-1", "a", "none", True, 1, 1)
+    assert len(await play_out(run, client, wheel, clock)) == 3
+    assert session.reads == [range(4 * FRAMES)]

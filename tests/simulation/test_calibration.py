@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -38,7 +39,9 @@ def calibration(machine: SimulationOptions) -> Calibration:
     return Calibration(SimulatedKernel(machine, clock), clock, repetitions=1)
 
 
+@cache
 def measure(machine: MachineProfile) -> Measured:
+    """What is measured of `machine`, which is the same each time: that of most of them is looked at more than once."""
     return calibration(options(machine)).measure()
 
 

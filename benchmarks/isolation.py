@@ -27,8 +27,8 @@ READ_IOPS: Final = 400
 READERS: Final = 8
 """Fewer than there are cold streams, so that their bound shows."""
 BLOCK_NS: Final = 20 * NS_PER_MS
-SECONDS: Final = 5.0
-REPETITIONS: Final = 4
+SECONDS: Final = 4.0
+REPETITIONS: Final = 3
 
 
 def measure(*, quick: bool = False) -> list[Figure]:

@@ -25,13 +25,13 @@ from samplecache.clock import NS_PER_MS, NS_PER_S
 PLAY: Final = "/samplecache.v1.SampleCacheService/Play"
 BLOCK_NS: Final = 20 * NS_PER_MS
 LATE_NS: Final = 10 * NS_PER_MS
-SECONDS: Final = 4
+SECONDS: Final = 3
 STREAMS: Final = 48
 """Fewer than one process holds."""
 SAMPLES: Final = 16
 CONNECTIONS: Final = 32
 """So many that each of two workers gets about half of the streams, whatever the kernel's hash says."""
-REPETITIONS: Final = 3
+REPETITIONS: Final = 2
 PART_OF_A_CORE: Final = 0.4
 PERIOD_US: Final = 4_000
 """A process that has used up its part waits for the rest of the period: less than a block may be late."""

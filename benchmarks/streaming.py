@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -33,8 +33,44 @@ HELD_FRACTION: Final = 0.999
 CONNECTIONS: Final = 64
 BLOCK_BYTES: Final = (4 << 10, 16 << 10, 64 << 10, 1 << 20)
 STREAMS: Final = (1, 16, 64)
-PACED_BLOCKS_NS: Final = (20 * NS_PER_MS, 100 * NS_PER_MS)
 SETTLE_NS: Final = NS_PER_S // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """Streams that are sent in real time.
+
+    Attributes
+    ----------
+    block_ns : int
+        Length of a block.
+    coalesce_ns : int
+        How long samplecache may have a block wait for others; the bare server sends as much in one block.
+    guess : int
+        How many are tried first.
+    """
+
+    block_ns: int
+    coalesce_ns: int
+    guess: int
+
+    @property
+    def message_ns(self) -> int:
+        """How much a message holds."""
+        return self.block_ns + self.coalesce_ns
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        name = f"{self.block_ns // NS_PER_MS} ms"
+        return f"{name} blocks, {self.message_ns // NS_PER_MS} ms a message" if self.coalesce_ns else name
+
+
+PACED: Final = (
+    Paced(20 * NS_PER_MS, 0, 120),
+    Paced(100 * NS_PER_MS, 0, 400),
+    Paced(20 * NS_PER_MS, 80 * NS_PER_MS, 400),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +87,10 @@ class Plan:
         Over what time paced streams are opened.
     calls : int
         Of which the time to the first block is taken.
-    block_bytes, streams, blocks_ns : tuple of int
-        What is tried.
-    guesses : dict
-        How many streams of which blocks are tried first.
+    block_bytes, streams : tuple of int
+        What is tried unpaced.
+    paced : tuple of Paced
+        What is tried paced.
     cost_streams : int
         Of how many streams the cost is taken.
     searches : int
@@ -64,21 +100,20 @@ class Plan:
     """
 
     repetitions: int = 3
-    unpaced_s: float = 1.0
-    paced_s: float = 2.0
+    unpaced_s: float = 0.5
+    paced_s: float = 1.5
     spread_ns: int = NS_PER_S
     calls: int = 250
     block_bytes: tuple[int, ...] = BLOCK_BYTES
     streams: tuple[int, ...] = STREAMS
-    blocks_ns: tuple[int, ...] = PACED_BLOCKS_NS
-    guesses: dict[int, int] = field(default_factory=lambda: {20 * NS_PER_MS: 120, 100 * NS_PER_MS: 400})
+    paced: tuple[Paced, ...] = PACED
     cost_streams: int = 64
     searches: int = 2
     levels: tuple[int, int] = (32, 1024)
 
 
 QUICK: Final = Plan(
-    1, 0.3, 0.5, NS_PER_S // 5, 20, (4 << 10, 64 << 10), (4,), (20 * NS_PER_MS,), {20 * NS_PER_MS: 4}, 4, 1, (4, 4)
+    1, 0.3, 0.6, NS_PER_S // 5, 20, (4 << 10, 64 << 10), (4,), (Paced(20 * NS_PER_MS, 40 * NS_PER_MS, 4),), 4, 1, (4, 4)
 )
 
 
@@ -155,31 +190,35 @@ class Bench:
     def paced(self, both: list[ServerUnderTest]) -> None:
         """Search how many paced streams each holds, and what one costs where both hold them."""
         least, most = self.plan.levels
-        for block_ns in self.plan.blocks_ns:
-            what = f"paced streams held, {block_ns // NS_PER_MS} ms"
-            guesses = dict.fromkeys((server.name for server in both), self.plan.guesses[block_ns])
+        for paced in self.plan.paced:
+            what = f"paced streams held, {paced.name}"
+            guesses = dict.fromkeys((server.name for server in both), paced.guess)
             for _ in range(self.plan.searches):
                 with self._noting() as note:
                     for server in both:
-                        held_by = functools.partial(self._held, server, block_ns)
+                        held_by = functools.partial(self._held, server, paced)
                         held = most_held(held_by, levels(least, most), guesses[server.name])
                         guesses[server.name] = held
                         note(f"{what}, {server.name}", "streams", held)
                     note(what, "samplecache/bare", guesses["samplecache"] / max(1, guesses["bare"]))
 
-    def _held(self, server: ServerUnderTest, block_ns: int, streams: int) -> bool:
+    def _held(self, server: ServerUnderTest, paced: Paced, streams: int) -> bool:
         """Try twice before saying no: the machine itself is late now and then."""
-        return any(quantile(self._paced(server, streams, block_ns), HELD_FRACTION) <= LATE_NS for _ in range(2))
+        return any(quantile(self._paced(server, streams, paced), HELD_FRACTION) <= LATE_NS for _ in range(2))
 
-    def _paced(self, server: ServerUnderTest, streams: int, block_ns: int) -> np.typing.NDArray[np.int64]:
-        """Return the lateness of every block once all streams are open, in ns."""
-        requests = [play_request("stereo", number, SAMPLES, block_ns) for number in range(streams)]
+    def _paced(self, server: ServerUnderTest, streams: int, paced: Paced) -> np.typing.NDArray[np.int64]:
+        """Return the lateness of every message once all streams are open, in ns."""
+        bare = server.name == "bare"
+        block_ns, coalesce_ns = (paced.message_ns, 0) if bare else (paced.block_ns, paced.coalesce_ns)
+        requests = [
+            play_request("stereo", number, SAMPLES, block_ns, coalesce_ns=coalesce_ns) for number in range(streams)
+        ]
         run = self._streams(server, requests, self.plan.paced_s, self.plan.spread_ns)
         settled_ns = max(record.began_ns for record in run.records) + SETTLE_NS
         if len(run.records) < streams or run.ended:
             raise RuntimeError(f"{server.name} ended streams with {set(run.ended)}")
         late = [
-            lateness_ns(record.arrivals_ns, block_ns, int(np.searchsorted(record.arrivals_ns, settled_ns)))
+            lateness_ns(record.arrivals_ns, paced.message_ns, int(np.searchsorted(record.arrivals_ns, settled_ns)))
             for record in run.records
         ]
         # A stream that got nothing any more is as late as can be.

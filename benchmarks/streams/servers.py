@@ -118,10 +118,15 @@ def samplecache(
         yield server
 
 
-def play_request(kind: str, number: int, samples: int, block_ns: int, *, paced: bool = True) -> bytes:
+def play_request(
+    kind: str, number: int, samples: int, block_ns: int, *, paced: bool = True, coalesce_ns: int = 0
+) -> bytes:
     """Return what opens stream `number`: of ``stereo`` or ``round`` samples, of which there are `samples`, for ever."""
     pace = playback_pb2.PACE_REALTIME if paced else playback_pb2.PACE_UNLIMITED
     start = playback_pb2.PlayStart(sample_id=f"{kind}-{number % samples}", loop=True, pace=pace)
     start.block.FromNanoseconds(block_ns)
+    if coalesce_ns:
+        start.coalesce.FromNanoseconds(coalesce_ns)
+        start.lead.FromNanoseconds(2 * (block_ns + coalesce_ns))
     start.format.CopyFrom(translate.audio_format({"stereo": STEREO, "round": ROUND}[kind]))
     return playback_pb2.PlayRequest(start=start).SerializeToString()

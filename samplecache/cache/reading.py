@@ -131,9 +131,9 @@ class BlockReader:
         faults = self._kernel.thread_faults() - faults_before
         return self._finish(block, stored, began_ns, faults, client_ns)
 
-    def read_resident(self, block: Block, client_ns: int) -> ReadBatch | None:
+    def read_resident(self, block: Block, client_ns: int, *, alone: bool = False) -> ReadBatch | None:
         """See :meth:`Session.read_resident`."""
-        frames = self._batch(block.frames)
+        frames = block.frames if alone else self._batch(block.frames)
         began_ns = self._clock.now_ns()
         found = self._kernel.read_resident(self._content.region, *self._bytes(frames))
         if found is None and len(frames) > len(block.frames):

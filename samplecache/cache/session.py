@@ -165,7 +165,7 @@ class Session:
         with self._reading():
             return self._reader.read(block, client_ns)
 
-    def read_resident(self, block: Block, client_ns: int = 0) -> ReadBatch | None:
+    def read_resident(self, block: Block, client_ns: int = 0, *, alone: bool = False) -> ReadBatch | None:
         """Read the block if it needs no device, as far as can be known; return None if it might.
 
         In the same go blocks after it are read whose pages are in RAM too: asking where pages are, and letting go of
@@ -178,6 +178,8 @@ class Session:
             From :meth:`next_block`.
         client_ns : int
             How long the client kept the block before from being sent.
+        alone : bool
+            Whether to read it alone, because it is wanted at once.
 
         Raises
         ------
@@ -185,7 +187,7 @@ class Session:
             The session was closed.
         """
         with self._reading():
-            return self._reader.read_resident(block, client_ns)
+            return self._reader.read_resident(block, client_ns, alone=alone)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

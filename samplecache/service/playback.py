@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc.aio
 
 from samplecache.cache.playback import Block
-from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBatch, ReadBlock
+from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBlock
 from samplecache.cache.session import Session
 from samplecache.cache.shedding import GATE_POLL_NS
 from samplecache.clock import NS_PER_S, Clock
@@ -19,7 +19,7 @@ from samplecache.errors import InvalidError, LimitError
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers, Readers
 from samplecache.service.pacing import PacingWheel
-from samplecache.service.sending import BlockRun, Outbox, outgoing, slack_ns
+from samplecache.service.sending import BlockRun, Outbox, slack_ns
 from samplecache.service.streamed import StreamedSession
 from samplecache.service.wire import block_message
 from samplecache.v1 import playback_pb2
@@ -239,9 +239,10 @@ class PlayHandlers(Readers):
             # What was read waits here if the client has not taken what came before it, so that little has to be kept.
             await outbox.drained()
             # A resident block is copied at once, any other on a reader thread: a page fault must not stop the loop.
-            batch = session.read_resident(block, outbox.client_ns)
+            # Alone: it is the first, or the first after something has come between, and wanted at once.
+            batch = session.read_resident(block, outbox.client_ns, alone=True)
             if batch is not None:
-                await self._send_batch(session, batch, blocks, commands, outbox)
+                await self._send_resident(session, batch.read, blocks, commands, outbox)
                 continue
             # What is in RAM sounds before anything is done for what comes after it; for what is not, nothing waits.
             session.start()
@@ -266,26 +267,19 @@ class PlayHandlers(Readers):
         report = playback_pb2.PlayPositionReport(frame=frame, stats=await self.session_stats(session))
         return playback_pb2.PlayResponse(position=report)
 
-    async def _send_batch(
-        self, session: StreamedSession, batch: ReadBatch, blocks: int, commands: _Commands, outbox: Outbox
+    async def _send_resident(
+        self, session: StreamedSession, read: ReadBlock, blocks: int, commands: _Commands, outbox: Outbox
     ) -> None:
-        """Send the first block of a batch, and go on with what is in RAM until there is something else to do."""
-        read, frames = batch
-        head = read.block.frames
-        if session.converter.resamples:
-            messages, rest = _messages(session, read.offset_frames, read.pcm), []
-        else:
-            # All of them now: the memory that they are in is the next reader's.
-            pcm, head_bytes = memoryview(read.pcm), len(head) * session.converter.target.frame_bytes
-            messages = [block_message(head.start, pcm[:head_bytes])]
-            rest = outgoing(session, range(head.stop, frames.stop), pcm[head_bytes:], blocks)
+        """Send a block that was in RAM, and go on with what is there too until there is something else to do."""
+        # Its memory is the next reader's: the messages are made before anything is waited for.
+        messages = _messages(session, read.offset_frames, read.pcm)
         await _report_underrun(session, read, outbox)
         for message in messages:
             await outbox.post(message)
         session.start()
         commands.listen()
         if not session.converter.resamples and not commands.arrived:
-            await commands.during(BlockRun(session, rest, blocks, outbox, self._wheel, self.clock))
+            await commands.during(BlockRun(session, blocks, outbox, self._wheel, self.clock))
 
 
 class PlaybackHandlers(PrefetchHandlers, PlayHandlers):

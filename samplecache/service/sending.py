@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
 from samplecache.cache.playback import Block
-from samplecache.cache.reading import ReadBlock
+from samplecache.cache.reading import ReadBatch, ReadBlock
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.service.base import Context
 from samplecache.service.pacing import PacingWheel
@@ -21,7 +21,6 @@ from samplecache.service.wire import block_messages
 from samplecache.v1 import playback_pb2
 
 Message = playback_pb2.PlayResponse | bytes
-Pcm = bytes | bytearray | memoryview
 
 SLACK_PER_LEAD: Final = 16
 """A block may leave so small a part of its lead later than it could, if others leave then."""
@@ -111,7 +110,7 @@ class Outbox:
             self._written = waits_for
 
 
-class Outgoing(NamedTuple):
+class _Outgoing(NamedTuple):
     """A message with blocks, and the frame after the last of them."""
 
     message: bytes
@@ -128,8 +127,6 @@ class BlockRun:
     ----------
     session : StreamedSession
         Whose blocks they are; accounted for as they are sent. It does not resample.
-    messages : list of Outgoing
-        What has been read of it already.
     blocks : int
         How many blocks go into a message. It leaves when the last of them may.
     outbox : Outbox
@@ -148,7 +145,6 @@ class BlockRun:
     def __init__(
         self,
         session: StreamedSession,
-        messages: list[Outgoing],
         blocks: int,
         outbox: Outbox,
         wheel: PacingWheel,
@@ -156,7 +152,7 @@ class BlockRun:
     ) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._session = session
-        self._left = messages[::-1]
+        self._left: list[_Outgoing] = []
         self._read: ReadBlock | None = None
         self._blocks = blocks
         self._outbox = outbox
@@ -216,8 +212,15 @@ class BlockRun:
         if batch is None or (block.due_ns is not None and batch.read.reading.ready_ns > block.due_ns):
             return False
         self._read = batch.read
-        self._left = outgoing(self._session, batch.frames, batch.read.pcm, self._blocks)[::-1]
+        self._left = self._messages(batch)[::-1]
         return True
+
+    def _messages(self, batch: ReadBatch) -> list[_Outgoing]:
+        """Return a message for each few blocks of a batch."""
+        session, frames = self._session, batch.frames
+        step = self._blocks * session.playback.block_frames
+        messages = block_messages(frames, step, session.converter.target.frame_bytes, batch.read.pcm)
+        return [_Outgoing(message, min(frames.start + step * n, frames.stop)) for n, message in enumerate(messages, 1)]
 
     def _account(self, block: Block, stop_frame: int) -> None:
         """Account for the blocks from `block` up to a frame: all that were read are in time."""
@@ -230,13 +233,6 @@ class BlockRun:
         while block.frames.stop < stop_frame and (follows := session.next_block()) is not None:
             block = follows
             session.delivered_in_time(block.frames)
-
-
-def outgoing(session: StreamedSession, frames: range, pcm: Pcm, blocks: int = 1) -> list[Outgoing]:
-    """Return a message for each `blocks` blocks of `frames`, whose PCM is given; the session does not resample."""
-    step = blocks * session.playback.block_frames
-    messages = block_messages(frames, step, session.converter.target.frame_bytes, pcm)
-    return [Outgoing(message, min(frames.start + step * n, frames.stop)) for n, message in enumerate(messages, 1)]
 
 
 def slack_ns(block: Block) -> int:

@@ -43,8 +43,8 @@ class StreamedSession(Protocol):
     def read(self, block: Block, client_ns: int = 0) -> ReadBlock:
         """Copy the block out of sample memory and convert it. May fault."""
 
-    def read_resident(self, block: Block, client_ns: int = 0) -> ReadBatch | None:
-        """Read the block and what follows it if they need no device; return None if it might."""
+    def read_resident(self, block: Block, client_ns: int = 0, *, alone: bool = False) -> ReadBatch | None:
+        """Read the block and, unless `alone`, what follows it if they need no device; return None if it might."""
 
     def delivered(self, read: ReadBlock) -> Underrun | None:
         """Account for a block that was read, and return its underrun."""

@@ -135,3 +135,15 @@ def test_a_closed_session_reads_nothing() -> None:
         assert block is not None
         with pytest.raises(StateError):
             session.read_resident(block)
+
+
+def test_who_wants_a_block_at_once_gets_it_alone() -> None:
+    with make_cache(recording()) as cache:
+        data = pcm(20 * PAGE_BYTES)
+        put(cache, "pad", data)
+        session = opened(cache, **UNPACED)
+        block = session.next_block()
+        assert block is not None
+        batch = session.read_resident(block, alone=True)
+        assert batch is not None
+        assert (batch.frames, bytes(batch.read.pcm)) == (range(BLOCK_FRAMES), data[: 2 * BLOCK_FRAMES])

@@ -17,7 +17,7 @@ from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import NO_FAULTS
 from samplecache.service.base import Context
 from samplecache.service.pacing import PacingWheel
-from samplecache.service.sending import BlockRun, Outbox, Outgoing
+from samplecache.service.sending import BlockRun, Outbox
 from samplecache.service.streamed import StreamedSession
 from samplecache.service.wire import block_message
 from samplecache.strategy.events import Overloaded
@@ -99,11 +99,13 @@ def outbox_to(client: Client, clock: VirtualClock) -> Outbox:
     return Outbox(cast("Context", client), clock)
 
 
-def run_of(
-    session: Session, messages: list[bytes], outbox: Outbox, wheel: Wheel, clock: VirtualClock, blocks: int = 1
-) -> BlockRun:
-    left = [Outgoing(message, (number + 1) * FRAMES) for number, message in enumerate(messages)]
-    return BlockRun(cast("StreamedSession", session), left, blocks, outbox, cast("PacingWheel", wheel), clock)
+def run_of(session: Session, outbox: Outbox, wheel: Wheel, clock: VirtualClock, blocks: int = 1) -> BlockRun:
+    return BlockRun(cast("StreamedSession", session), blocks, outbox, cast("PacingWheel", wheel), clock)
+
+
+def blocks_up_to(count: int) -> list[bytes]:
+    """The messages of the first blocks."""
+    return [block_message(n * FRAMES, pcm(range(n * FRAMES, (n + 1) * FRAMES))) for n in range(count)]
 
 
 async def test_who_posts_waits_for_the_message_before_only() -> None:
@@ -155,8 +157,8 @@ async def test_what_is_given_up_is_finished_with() -> None:
 
 async def test_blocks_leave_at_their_times() -> None:
     client, clock, wheel = Client(), VirtualClock(), Wheel()
-    session, outbox = Session(3, 100 * NS_PER_MS), outbox_to(client, clock)
-    run = run_of(session, [b"0", b"1", b"2"], outbox, wheel, clock)
+    session, outbox = Session(3, 100 * NS_PER_MS, resident=3 * FRAMES), outbox_to(client, clock)
+    run = run_of(session, outbox, wheel, clock)
     for number in range(3):
         assert [(time_ns, slack_ns) for time_ns, slack_ns, _ in wheel.calls] == [(number * 20 * NS_PER_MS, SLACK_NS)]
         assert not run.ended.done()
@@ -164,30 +166,30 @@ async def test_blocks_leave_at_their_times() -> None:
         client.take()
         await asyncio.sleep(0)
     assert run.ended.done()
-    assert client.begun == [b"0", b"1", b"2"]
+    assert client.begun == blocks_up_to(3)
     assert session.playback.stats.frames == 3 * FRAMES
 
 
 async def test_a_block_waits_for_a_client_that_does_not_take_the_one_before_and_ends_the_run_when_late() -> None:
     client, clock, wheel = Client(), VirtualClock(), Wheel()
-    session, outbox = Session(3, 100 * NS_PER_MS), outbox_to(client, clock)
-    run = run_of(session, [b"0", b"1", b"2"], outbox, wheel, clock)
+    session, outbox = Session(3, 100 * NS_PER_MS, resident=3 * FRAMES), outbox_to(client, clock)
+    run = run_of(session, outbox, wheel, clock)
     wheel.turn(clock)
     wheel.turn(clock)
-    assert client.begun == [b"0"]
+    assert client.begun == blocks_up_to(1)
     clock.sleep_until(121 * NS_PER_MS)  # the second is due after 120
     client.take()
     await run.ended
-    assert client.begun == [b"0"]
+    assert client.begun == blocks_up_to(1)
     assert session.playback.stats.frames == FRAMES
     assert outbox.client_ns == 121 * NS_PER_MS
 
 
 async def test_without_hurry_a_block_follows_as_soon_as_the_one_before_is_out() -> None:
     client, clock, wheel = Client(), VirtualClock(), Wheel()
-    run = run_of(Session(3, None), [b"0", b"1", b"2"], outbox_to(client, clock), wheel, clock)
+    run = run_of(Session(3, None, resident=3 * FRAMES), outbox_to(client, clock), wheel, clock)
     for number in range(3):
-        assert client.begun == [b"0", b"1", b"2"][: number + 1]
+        assert client.begun == blocks_up_to(number + 1)
         client.take()
         await asyncio.sleep(0)
     assert run.ended.done()
@@ -196,8 +198,8 @@ async def test_without_hurry_a_block_follows_as_soon_as_the_one_before_is_out() 
 
 async def test_who_ends_a_run_stops_it() -> None:
     client, clock, wheel = Client(), VirtualClock(), Wheel()
-    session = Session(3, 100 * NS_PER_MS)
-    run = run_of(session, [b"0", b"1", b"2"], outbox_to(client, clock), wheel, clock)
+    session = Session(3, 100 * NS_PER_MS, resident=3 * FRAMES)
+    run = run_of(session, outbox_to(client, clock), wheel, clock)
     run.ended.set_result(None)
     wheel.turn(clock)
     assert (client.begun, session.playback.stats.frames) == ([], 0)
@@ -209,7 +211,7 @@ async def test_a_run_fails_as_sending_does_and_its_wheel_turns_on() -> None:
             raise ConnectionError("gone")
 
     clock, wheel = VirtualClock(), Wheel()
-    run = run_of(Session(3, 100 * NS_PER_MS), [b"0"], outbox_to(Broken(), clock), wheel, clock)
+    run = run_of(Session(3, 100 * NS_PER_MS, resident=3 * FRAMES), outbox_to(Broken(), clock), wheel, clock)
     wheel.turn(clock)
     with pytest.raises(ConnectionError, match="gone"):
         await run.ended
@@ -230,8 +232,8 @@ async def play_out(run: BlockRun, client: Client, wheel: Wheel, clock: VirtualCl
 async def test_what_is_in_ram_is_read_when_it_is_due_and_the_rest_is_left_to_others() -> None:
     client, clock, wheel = Client(), VirtualClock(), Wheel()
     session = Session(8, 100 * NS_PER_MS, resident=6 * FRAMES)
-    run = run_of(session, [], outbox_to(client, clock), wheel, clock)
-    messages = [block_message(n * FRAMES, pcm(range(n * FRAMES, (n + 1) * FRAMES))) for n in range(6)]
+    run = run_of(session, outbox_to(client, clock), wheel, clock)
+    messages = blocks_up_to(6)
     assert await play_out(run, client, wheel, clock) == [(20 * n, messages[n]) for n in range(6)]
     assert session.reads == [range(4 * FRAMES), range(4 * FRAMES, 6 * FRAMES)]
     assert (session.playback.next_frame, session.playback.stats.blocks) == (6 * FRAMES, 6)
@@ -240,7 +242,7 @@ async def test_what_is_in_ram_is_read_when_it_is_due_and_the_rest_is_left_to_oth
 async def test_blocks_of_one_message_leave_with_the_last_of_them_and_each_is_accounted_for() -> None:
     client, clock, wheel = Client(), VirtualClock(), Wheel()
     session = Session(7, 200 * NS_PER_MS, resident=7 * FRAMES)
-    run = run_of(session, [], outbox_to(client, clock), wheel, clock, blocks=3)
+    run = run_of(session, outbox_to(client, clock), wheel, clock, blocks=3)
     spans = [range(3 * FRAMES), range(3 * FRAMES, 4 * FRAMES), range(4 * FRAMES, 7 * FRAMES)]
     expected = list(zip((40, 100, 120), (block_message(span.start, pcm(span)) for span in spans), strict=True))
     assert await play_out(run, client, wheel, clock) == expected
@@ -250,7 +252,7 @@ async def test_blocks_of_one_message_leave_with_the_last_of_them_and_each_is_acc
 async def test_what_was_read_and_not_sent_is_not_accounted_for() -> None:
     client, clock, wheel = Client(), VirtualClock(), Wheel()
     session = Session(8, 200 * NS_PER_MS, resident=8 * FRAMES)
-    run = run_of(session, [], outbox_to(client, clock), wheel, clock, blocks=3)
+    run = run_of(session, outbox_to(client, clock), wheel, clock, blocks=3)
     wheel.turn(clock)
     assert session.reads == [range(4 * FRAMES)]
     run.ended.set_result(None)
@@ -261,7 +263,7 @@ async def test_what_was_read_and_not_sent_is_not_accounted_for() -> None:
 async def test_a_notice_ends_a_run_before_it_reads_on() -> None:
     client, clock, wheel = Client(), VirtualClock(), Wheel()
     session = Session(8, 200 * NS_PER_MS, resident=8 * FRAMES)
-    run = run_of(session, [], outbox_to(client, clock), wheel, clock)
+    run = run_of(session, outbox_to(client, clock), wheel, clock)
     wheel.turn(clock)
     client.take()
     session.place.notice = Overloaded(0, "session-1", "a", "none", True, 1, 1)

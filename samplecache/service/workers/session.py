@@ -88,9 +88,9 @@ class RemoteSession:
         """Copy the block out of the owner's memory and convert it. May fault, with the GIL released."""
         return self._reader.read(block, client_ns)
 
-    def read_resident(self, block: Block, client_ns: int = 0) -> ReadBatch | None:
+    def read_resident(self, block: Block, client_ns: int = 0, *, alone: bool = False) -> ReadBatch | None:
         """Read the block, and what follows it, if it needs no device; see :meth:`Session.read_resident`."""
-        return self._reader.read_resident(block, client_ns)
+        return self._reader.read_resident(block, client_ns, alone=alone)
 
     def delivered(self, read: ReadBlock) -> Underrun | None:
         """Account for a block that was read, and return its underrun, which the owner publishes."""

@@ -305,6 +305,7 @@ class SampleCache:
         """
         check_between("block", options.block_ns, MIN_BLOCK_NS, MAX_BLOCK_NS)
         check_between("lead", options.lead_ns or 0, 0, MAX_LEAD_NS)
+        self._check_room()  # before anything is done for one of very many that are refused
         lease = self.store.lease(options.sample_id)
         try:
             stored = lease.content.format
@@ -321,8 +322,7 @@ class SampleCache:
             converter = Converter(stored, delivered, options.gain)
             binding = self._bind(lease.sample, options.strategy, options.lead_ns)
             with self._lock:
-                if len(self._sessions) >= self.settings.max_sessions:
-                    raise limit_error("sessions", self.settings.max_sessions)
+                self._check_room()
                 session_id = f"session-{next(self._numbers)}"
                 account = self._books.new(lease, binding, playback.stats.prefetched)
                 session = Session(
@@ -342,6 +342,10 @@ class SampleCache:
         if start:
             session.start()
         return session
+
+    def _check_room(self) -> None:
+        if len(self._sessions) >= self.settings.max_sessions:
+            raise limit_error("sessions", self.settings.max_sessions)
 
     def _session_closed(self, session: Session) -> None:
         self._shedding.leave(session.session_id)

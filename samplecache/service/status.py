@@ -27,6 +27,9 @@ _MAX_DETAIL_CHARACTERS: Final = 256
 _STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _log = structlog.get_logger(__name__)
 
+_MOST_WRAPPED: Final = 64
+"""More methods than there are; a worker passes on whatever a client calls."""
+
 Observe: TypeAlias = Callable[[str, str, float], None]
 
 # Looked up along the class's bases, so a leaf needs an entry only where it differs from its category.
@@ -105,6 +108,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, observe: Observe) -> None:
         self._observe = observe
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self,
@@ -115,6 +119,15 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
+        method = handler_call_details.method
+        before, wrapped = self._wrapped.get(method, (None, None))
+        if before is not handler:
+            wrapped = self._wrap(handler, method)
+            if len(self._wrapped) < _MOST_WRAPPED:
+                self._wrapped[method] = handler, wrapped
+        return wrapped
+
+    def _wrap(self, handler: grpc.RpcMethodHandler[Any, Any], method: str) -> Handler:
         factories: dict[tuple[bool, bool], tuple[str, Callable[..., Any]]] = {
             (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
             (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -124,7 +137,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         name, factory = factories[bool(handler.request_streaming), bool(handler.response_streaming)]
         behaviour = getattr(handler, name)
         wrapped = factory(
-            _wrap(handler, behaviour, handler_call_details.method, self._observe),
+            _wrap(handler, behaviour, method, self._observe),
             response_serializer=passing_bytes(handler.response_serializer),
         )
         return cast("Handler", wrapped)

@@ -158,19 +158,25 @@ class BlockRun:
         self._outbox = outbox
         self._wheel = wheel
         self._now_ns = clock.now_ns
-        playback = session.playback
-        self._hold_ns = (blocks - 1) * playback.block_frames * NS_PER_S // session.converter.source.rate_hz
         self._block = block = session.next_block()
         if block is None:
             self.ended.set_result(None)
         elif block.due_ns is None:
             self._turn()
         else:
-            self._sleep_until_due(block)
+            self._come_back(block)
 
-    def _sleep_until_due(self, block: Block) -> None:
-        """Come back when the next message may leave, or when its first block is to be read."""
-        self._wheel.call(block.send_ns + (self._hold_ns if self._left else 0), slack_ns(block), self._turn)
+    def _come_back(self, block: Block) -> None:
+        """Have the wheel turn when the next message may leave, or else when its first block is to be read."""
+        self._wheel.call(block.send_ns + self._hold_ns(block), slack_ns(block), self._turn)
+
+    def _hold_ns(self, block: Block) -> int:
+        """Return how long `block` waits for the last of those that have been read to leave in one message with it."""
+        if self._blocks == 1 or not self._left:
+            return 0
+        block_frames = self._session.playback.block_frames
+        before_last = (self._left[-1].stop_frame - block.frames.start - 1) // block_frames * block_frames
+        return before_last * NS_PER_S // self._session.converter.source.rate_hz
 
     def _turn(self, _: object = None) -> None:
         if self.ended.done():
@@ -191,8 +197,8 @@ class BlockRun:
             if not self._left:
                 if session.place.notice is not None or not self._fill(block):
                     return True
-                if self._hold_ns and block.due_ns is not None:
-                    self._sleep_until_due(block)
+                if block.due_ns is not None and self._hold_ns(block):
+                    self._come_back(block)
                     return False
             message, stop_frame = self._left.pop()
             self._account(block, stop_frame)
@@ -201,7 +207,7 @@ class BlockRun:
             if block is None:
                 return True
             if block.due_ns is not None:
-                self._sleep_until_due(block)
+                self._come_back(block)
                 return False
         outbox.when_free(self._turn)
         return False

@@ -14,6 +14,7 @@ from typing import Final
 
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.gate import MOST_BYTES, STALE_NS, Gate
+from samplecache.cache.looks import Looks
 from samplecache.cache.throughput import BURST_NS
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError
@@ -54,31 +55,33 @@ class Flights:
         Has something done by a worker at a time, in nanoseconds.
     meter : PageInMeter
         Who is told.
-
-    Attributes
-    ----------
     bounded : bool
         Whether what is on its way is bounded.
     """
 
     def __init__(
-        self, kernel: Kernel, clock: Clock, call_at: Callable[[Callable[[], None], int], None], meter: PageInMeter
+        self,
+        kernel: Kernel,
+        clock: Clock,
+        call_at: Callable[[Callable[[], None], int], None],
+        meter: PageInMeter,
+        *,
+        bounded: bool = True,
     ) -> None:
         self._kernel = kernel
         self._clock = clock
-        self._call_at = call_at
         self._meter = meter
+        self._bounded = bounded
         self._lock = threading.Lock()
         self._flights: deque[_Flight] = deque()
-        self._looking = False
-        self.bounded = True
+        self._looks = Looks(clock, call_at, self._look)
         self._gate = Gate()
         self._kept_back_ns = -BURST_NS
 
     @property
     def part_pages(self) -> int:
         """How many pages are to be sent for in one piece, at the most."""
-        return max(1, (self._gate.part_bytes if self.bounded else MOST_BYTES) // self._kernel.page_bytes)
+        return max(1, (self._gate.part_bytes if self._bounded else MOST_BYTES) // self._kernel.page_bytes)
 
     @property
     def others_wait(self) -> bool:
@@ -91,7 +94,7 @@ class Flights:
         """Return whether more may be sent for now; if not, call `otherwise` when it may and nobody is before it, or
         when it is not `wanted` any more.
         """
-        if not self.bounded:
+        if not self._bounded:
             return True
         with self._lock:
             if self._gate.admits(self._in_flight_bytes(self._clock.now_ns())):
@@ -109,11 +112,9 @@ class Flights:
         with self._lock:
             self._flights.append(_Flight(region, Span(last, last + 1), length_bytes, now_ns, now_ns))
             self._meter.begin(now_ns)
-            begin, self._looking = not self._looking, True
-        if begin:
-            self._call_at(self._look, now_ns + LOOK_NS)
+        self._looks.begin(now_ns + LOOK_NS)
 
-    def _look(self) -> None:
+    def _look(self) -> int | None:
         with self._lock:
             waiting = list(self._flights)
         ended: dict[int, _Flight] = {}
@@ -151,10 +152,8 @@ class Flights:
                 self._gate.arrived(after_ns)
             going = self._gate.let_out(self._in_flight_bytes(now_ns))
             # Those let out may find nothing to send for; then only another look helps who is waiting still.
-            again = self._looking = bool(self._flights) or len(self._gate) > 0
+            again = bool(self._flights) or len(self._gate) > 0
             oldest_ns = self._flights[0].began_ns if self._flights else now_ns
         for go in going:
             go()
-        if again:
-            pause_ns = min(max(LOOK_NS, (now_ns - oldest_ns) // LOOK_SHARE), LOOK_MOST_NS)
-            self._call_at(self._look, now_ns + pause_ns)
+        return now_ns + min(max(LOOK_NS, (now_ns - oldest_ns) // LOOK_SHARE), LOOK_MOST_NS) if again else None

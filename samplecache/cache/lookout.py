@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from samplecache.cache.orders import Moment, Order
-from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Prefetch, Prefetcher
+from samplecache.cache.prefetch import RECHECK_LEAST_NS, Prefetch
+from samplecache.cache.prefetcher import Prefetcher
 from samplecache.cache.sample import Content
 from samplecache.cache.store import Lease
 from samplecache.errors import SampleNotFoundError
@@ -46,7 +47,7 @@ class Lookout:
             lease.release()
 
         again = replace(order, moment=Moment.ADVANCE, look=recheck.span)
-        return self._prefetcher.prefetch(self.watched(again), on_end).run()
+        return Prefetch(self._prefetcher, self.watched(again), on_end).run()
 
     def _lease_of(self, order: Order) -> Lease | None:
         """Return a lease of what was announced, unless it is gone: waiting for a deadline keeps no sample."""

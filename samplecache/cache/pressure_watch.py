@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from samplecache.cache.figures import PageInMeter
+from samplecache.cache.looks import Looks
 from samplecache.cache.pressure import PressureController, Signs
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.kernel.port import Kernel
-from samplecache.kernel.signals import MemoryState
+from samplecache.kernel.signals import MemoryState, PressureCounts
 from samplecache.strategy.view import Pressure
 
 LOOK_NS: Final = 500 * NS_PER_MS
@@ -50,17 +51,16 @@ class PressureWatch:
     ) -> None:
         self._kernel = kernel
         self._clock = clock
-        self._call_at = call_at
         self._meter = meter
         self._on_factor = on_factor
         self._controller = PressureController()
         self._lock = threading.Lock()
         self._asked_pages = 0
         self._taken_back_pages = 0
-        self._looking = False
+        self._looks = Looks(clock, call_at, self._look)
         self._idle_looks = 0
         self._memory = kernel.memory()
-        self._counts = kernel.pressure()
+        self._counts: PressureCounts | None = None
         self._looked_ns = clock.now_ns()
 
     @property
@@ -87,9 +87,7 @@ class PressureWatch:
             return
         with self._lock:
             self._asked_pages += pages
-            begin, self._looking = not self._looking, True
-        if begin:
-            self._begin()
+        self._looks.begin(self._clock.now_ns())
 
     def taken_back(self, pages: int) -> None:
         """Note that so many pages had come in and are gone again, not read."""
@@ -97,36 +95,25 @@ class PressureWatch:
             with self._lock:
                 self._taken_back_pages += pages
 
-    def _begin(self) -> None:
-        """Look regularly from now on: counts from before are of no interest."""
-        now_ns = self._clock.now_ns()
-        self._idle_looks = 0
-        self._call_at(self._first_look, now_ns)
-
-    def _first_look(self) -> None:
+    def _look(self) -> int | None:
         counts, memory, now_ns = self._kernel.pressure(), self._kernel.memory(), self._clock.now_ns()
+        before, self._counts = self._counts, counts
         with self._lock:
-            self._counts, self._memory, self._looked_ns = counts, memory, now_ns
-        self._call_at(self._look, now_ns + LOOK_NS)
-
-    def _look(self) -> None:
-        counts, memory, now_ns = self._kernel.pressure(), self._kernel.memory(), self._clock.now_ns()
-        with self._lock:
-            asked_pages, self._asked_pages = self._asked_pages, 0
-            taken_back_pages, self._taken_back_pages = self._taken_back_pages, 0
             elapsed_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
             self._memory = memory
+            if before is None:  # counts from before looks began are of no interest
+                return now_ns + LOOK_NS
+            asked_pages, self._asked_pages = self._asked_pages, 0
+            taken_back_pages, self._taken_back_pages = self._taken_back_pages, 0
         latency_ns = self._meter.figures.latency_ns
-        since = counts.since(self._counts)
-        self._counts = counts
-        before = self._controller.factor
+        factor = self._controller.factor
+        since = counts.since(before)
         self._controller.look(Signs(elapsed_ns, since, memory, asked_pages, taken_back_pages, latency_ns))
-        if self._controller.factor != before:
+        if self._controller.factor != factor:
             self._on_factor(self._controller.factor)
         quiet = not asked_pages and self._controller.level is Pressure.NONE and self._controller.factor == 1.0
         self._idle_looks = self._idle_looks + 1 if quiet else 0
-        with self._lock:
-            self._looking = self._idle_looks < IDLE_LOOKS or bool(self._asked_pages)
-            going_on = self._looking
-        if going_on:
-            self._call_at(self._look, now_ns + LOOK_NS)
+        if self._idle_looks < IDLE_LOOKS:
+            return now_ns + LOOK_NS
+        self._idle_looks, self._counts = 0, None
+        return None

@@ -13,7 +13,7 @@ from samplecache.cache.budget import PrefetchBudget
 from samplecache.cache.cues import MAX_AHEAD_NS, Cue, check_cue, check_name, named
 from samplecache.cache.events import EventBus
 from samplecache.cache.figures import PageInMeter
-from samplecache.cache.prefetcher import Prefetch
+from samplecache.cache.prefetch import Prefetch
 from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.schedule import Decision, Hint, decide
 from samplecache.cache.store import Store

@@ -13,7 +13,8 @@ from samplecache.cache.accounts import Account
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.orders import Moment, Order, Playhead
 from samplecache.cache.playback import Block, Playback
-from samplecache.cache.prefetcher import RECHECK_LEAST_NS, Prefetch, Prefetcher
+from samplecache.cache.prefetch import RECHECK_LEAST_NS, Prefetch
+from samplecache.cache.prefetcher import Prefetcher
 from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderFloor
 from samplecache.cache.shedding import Place
 from samplecache.cache.store import Lease
@@ -385,7 +386,7 @@ class Session:
             lease.release()
             self._one_less()
 
-        prefetch = self._prefetcher.prefetch(self._new_order(moment, wanted, deadline_ns, look), on_end)
+        prefetch = Prefetch(self._prefetcher, self._new_order(moment, wanted, deadline_ns, look), on_end)
         with self._lock:
             self._prefetches = [other for other in self._prefetches if not other.progress.done]
             self._prefetches.append(prefetch)
@@ -439,7 +440,7 @@ class Session:
         # Only now: a lock being taken while the strategy finishes would outlive the session.
         order = self._new_order(Moment.FINISH)
         if Moment.FINISH.overridden_by(self.binding.strategy):
-            self._prefetcher.prefetch(order, lambda prefetch: self._finish(order)).start()
+            Prefetch(self._prefetcher, order, lambda prefetch: self._finish(order)).start()
         else:
             self._prefetcher.submit(lambda: self._finish(order), None)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from samplecache.cache.figures import PageInMeter
+from samplecache.cache.looks import Looks
 from samplecache.cache.overload import (
     CLEAN_LOOKS,
     COLD_NS,
@@ -143,13 +144,12 @@ class Shedding:
         publish: Callable[[Event], None],
     ) -> None:
         self._clock = clock
-        self._call_at = call_at
         self._meter = meter
         self._publish = publish
         self._lock = threading.Lock()
         self._members: dict[str, _Member] = {}
         self._opened = 0
-        self._looking = False
+        self._looks = Looks(clock, call_at, self._look)
         self._capacity_bytes_per_s: int | None = None
         self._known_ns = 0
         self._crowded_looks = 0
@@ -163,25 +163,22 @@ class Shedding:
             others = self._members.values() if player.can_yield else ()  # who cannot yield is not to wait for a count
             streams = [stream for other in others if (stream := other.stream(now_ns)) is not None]
             self._members[player.session_id] = member
-            begin, self._looking = not self._looking, True
         if player.can_yield and player.is_cold and not has_room(streams, player.bytes_per_s, self._known(now_ns)):
             needed = sum(stream.bytes_per_s for stream in streams) + player.bytes_per_s
             self._tell(member, True, needed, now_ns)
-        if begin:
-            self._call_at(self._look, now_ns + LOOK_NS)
+        self._looks.begin(now_ns + LOOK_NS)
 
     def leave(self, session_id: str) -> None:
         """Look no longer after a session."""
         with self._lock:
             self._members.pop(session_id, None)
 
-    def _look(self) -> None:
+    def _look(self) -> int | None:
         now_ns = self._clock.now_ns()
         with self._lock:
             members = list(self._members.values())
-            self._looking = bool(members)
         if not members:
-            return
+            return None
         sustained = self._meter.sustained
         queueing = sustained is not None
         looks = [
@@ -203,7 +200,7 @@ class Shedding:
         for (member, stream), verdict in zip(looks, verdicts, strict=True):
             if verdict != stream.shed:
                 self._tell(member, verdict, needed, now_ns)
-        self._call_at(self._look, now_ns + LOOK_NS)
+        return now_ns + LOOK_NS
 
     def _known(self, now_ns: int) -> int | None:
         """Return what the device carries; None if it was not measured lately."""

@@ -14,7 +14,7 @@ from samplecache.cache.cues import Cue
 from samplecache.cache.figures import StrategyTotals
 from samplecache.cache.play_options import PlayOptions
 from samplecache.cache.playback import PlaybackStats
-from samplecache.cache.prefetcher import Prefetch
+from samplecache.cache.prefetch import Prefetch
 from samplecache.cache.sample import Sample
 from samplecache.cache.triggers import TriggerFigures
 from samplecache.cache.upload import Declaration

@@ -10,7 +10,7 @@ import pytest
 from cache_parts import MONO, PAGE_BYTES, PAGE_FRAMES, GatedKernel, make_cache, passes, pcm, put, put_cold, until
 from session_parts import BLOCK_FRAMES, Follows, answered, closed, heard, opened, play, recording
 
-from samplecache.cache.prefetcher import RECHECK_LEAST_NS
+from samplecache.cache.prefetch import RECHECK_LEAST_NS
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import OutOfRangeError, StateError
 from samplecache.kernel.port import FaultCounts, Span, Tier
@@ -266,6 +266,27 @@ def test_the_last_recheck_asked_for_takes_the_place_of_any_other() -> None:
         until(lambda: looked_at)
         closed(cache, session)
         assert looked_at in ([spans[2]], [spans[1], spans[2]])  # a seek within 30 ms, or not
+
+
+def test_a_strategy_that_failed_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samplecache.cache.prefetch.RETRY_NS", 20 * NS_PER_MS)
+    looked_at: list[Span] = []
+
+    def answer(moment: str, view: View) -> Iterable[Action]:
+        if moment == "prepare":
+            return [Recheck(Span(1, 3), view.now_ns)]
+        if moment == "advance":
+            looked_at.append(view.residency.span)
+            if len(looked_at) == 1:
+                raise ValueError("not yet")
+        return []
+
+    with make_cache(recording(answer, base=Follows)) as cache:
+        put(cache, "pad", pcm(4 * PAGE_BYTES))
+        session = opened(cache)
+        until(lambda: len(looked_at) == 2)
+        closed(cache, session)
+        assert looked_at == [Span(1, 3), Span(1, 3)]
 
 
 def test_a_strategy_cannot_have_itself_asked_in_a_circle() -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from samplecache.cache.sample import Content
 from samplecache.kernel.port import Residency, Span, Tier
 
 _NONE: Final = 0
@@ -83,6 +82,8 @@ class Account:
         What became of its pages so far; without those of accounts that it took over.
     owner : Account or None
         Who has taken it over.
+    finished : bool
+        Whether nothing more is going to be asked for: set by who asked.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Account:
         self._pages = pages
         self._totals = totals
         self.owner: Account | None = None
+        self.finished = False
         self._on_closed = on_closed
         self._on_settled = on_settled
         self._lock = threading.RLock()
@@ -252,6 +254,16 @@ class Account:
         if closed:
             other.close()
 
+    def hand_back(self, other: Account) -> None:
+        """Go on without `other`, whose pages somebody else may be going to read; undoes :meth:`take_over`."""
+        with self._lock, other._lock:
+            if other.owner is not self:
+                return
+            self._inherited = tuple(account for account in self._inherited if account is not other)
+            other._totals, other.owner = None, None
+            if self._totals is not None:
+                self._totals.asked -= other.outcomes.outstanding
+
     def close(self) -> None:
         """Give up all that is outstanding; nothing can be asked for any more. Again, it does nothing."""
         with self._lock:
@@ -281,62 +293,3 @@ class Account:
                 self._totals.add(more)
             if settled := useful + late + wasted:
                 self._on_settled(settled)
-
-
-class Announced:
-    """Accounts of prefetches that nobody plays yet, for whoever plays the content next. Any thread.
-
-    Parameters
-    ----------
-    call_later : Callable
-        Has a function called on a worker after so many nanoseconds.
-    """
-
-    def __init__(self, call_later: Callable[[Callable[[], None], int], None]) -> None:
-        self._call_later = call_later
-        self._lock = threading.Lock()
-        self._waiting: dict[Content, list[Account]] = {}
-        self._playing: dict[Content, list[Account]] = {}
-
-    def begin(self, content: Content, account: Account) -> None:
-        """Keep the account of a prefetch, which is going to begin, for whoever plays `content`; or hand it over now."""
-        with self._lock:
-            player = next(iter(self._playing.get(content, ())), None)
-            if player is None:
-                self._waiting.setdefault(content, []).append(account)
-        if player is not None:
-            player.take_over(account)
-
-    def end(self, content: Content, account: Account, keep_ns: int) -> None:
-        """Keep it for so long yet, now that the prefetch has ended."""
-        if keep_ns:
-            self._call_later(lambda: self._expire(content, account), keep_ns)
-        else:
-            self._expire(content, account)
-
-    def begin_playing(self, content: Content, account: Account) -> None:
-        """Hand over to a session's account what was announced of `content`."""
-        with self._lock:
-            self._playing.setdefault(content, []).append(account)
-            announced = self._waiting.pop(content, [])
-        for other in announced:
-            account.take_over(other)
-
-    def end_playing(self, content: Content, account: Account) -> None:
-        """Close a session's account."""
-        with self._lock:
-            players = self._playing[content]
-            players.remove(account)
-            if not players:
-                del self._playing[content]
-        account.close()
-
-    def _expire(self, content: Content, account: Account) -> None:
-        with self._lock:
-            waiting = self._waiting.get(content, [])
-            if account not in waiting:
-                return
-            waiting.remove(account)
-            if not waiting:
-                del self._waiting[content]
-        account.close()

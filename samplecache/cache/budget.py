@@ -33,7 +33,7 @@ SHARE_OF_AVAILABLE: Final = 4
 """One part in so many of the memory that is available at the start."""
 
 SHARES_LAST_NS: Final = NS_PER_S
-"""How long shares are kept before they are worked out again, if nobody comes or goes."""
+"""How long what everyone wants is kept before it is asked again; who comes or goes has only the horizon found anew."""
 
 
 def default_budget_bytes(memory: MemoryState) -> int:
@@ -99,6 +99,8 @@ class Claim:
         """The most that it could want to have outstanding; nothing if another has taken it over."""
         if self.account.owner is not None:
             return 0
+        if self.account.finished:
+            return self.account.outstanding * self.sample.page_bytes
         path = self.path()
         pages = sum(len(stretch.span) for stretch in path)
         # No page is outstanding twice, however often a loop will come by.
@@ -106,6 +108,11 @@ class Claim:
         if self.horizon_ns is None:
             return most_bytes
         return min(most_bytes, self.sample.bytes_per_s * self.horizon_ns // NS_PER_S + self.sample.page_bytes)
+
+    @property
+    def rate_and_wanted(self) -> tuple[int, int]:
+        """What it reads, in bytes per second, and :attr:`wanted_bytes`."""
+        return self.sample.bytes_per_s, self.wanted_bytes
 
     def due_ns(self, page: int, path: tuple[Stretch, ...], now_ns: int) -> int:
         """Return when `page` is due on `path`."""
@@ -173,8 +180,9 @@ class PrefetchBudget:
         self._used_pages = 0
         self._peak_pages = 0
         self._claims: dict[Account, Claim] = {}
-        self._horizon_s = math.inf
-        self._worked_out_ns: int | None = None
+        self._wanted: dict[Account, tuple[int, int]] = {}
+        self._asked_ns: int | None = None
+        self._horizon_s: float | None = None
 
     @property
     def used_bytes(self) -> int:
@@ -196,43 +204,53 @@ class PrefetchBudget:
         with self._lock:
             pages = int(self.budget_bytes * min(1.0, max(0.0, factor))) // self._page_bytes
             self._effective_bytes = pages * self._page_bytes
-            self._worked_out_ns = None
+            self._horizon_s = None
 
     # --- who is there ---
 
     def join(self, claim: Claim) -> None:
         """Take in one who brings pages in ahead."""
+        wanted = claim.rate_and_wanted
         with self._lock:
             self._claims[claim.account] = claim
-            self._worked_out_ns = None
+            self._wanted[claim.account] = wanted
+            self._horizon_s = None
 
     def leave(self, account: Account) -> None:
         """Let go of one whose account is closed."""
         with self._lock:
             self._claims.pop(account, None)
-            self._worked_out_ns = None
+            self._wanted.pop(account, None)
+            self._horizon_s = None
 
     def share_bytes(self, account: Account, now_ns: int) -> int | None:
         """Return the most that `account` may have outstanding, in bytes; None if it is not charged."""
         claim = self._claims.get(account)
         if claim is None:
             return None
-        worked_out_ns = self._worked_out_ns
-        if worked_out_ns is None or now_ns - worked_out_ns >= SHARES_LAST_NS:
-            self._work_out(now_ns)
-        effective_bytes, horizon_s = self._effective_bytes, self._horizon_s
+        if self._asked_ns is None or now_ns - self._asked_ns >= SHARES_LAST_NS:
+            self._ask_all(now_ns)
+        effective_bytes, horizon_s = self._effective_bytes, self._horizon()
         if horizon_s == math.inf:
             return effective_bytes
         # Rounded up to a page: nobody is left without one, and what is too much is not admitted.
         pages = -(-int(claim.sample.bytes_per_s * horizon_s) // self._page_bytes)
         return min(effective_bytes, pages * self._page_bytes)
 
-    def _work_out(self, now_ns: int) -> None:
+    def _ask_all(self, now_ns: int) -> None:
+        """Ask everyone how much he wants; not with every coming and going, for that takes some microseconds each."""
+        self._asked_ns = now_ns
+        wanted = {claim.account: claim.rate_and_wanted for claim in tuple(self._claims.values())}
         with self._lock:
-            claims, effective_bytes = list(self._claims.values()), self._effective_bytes
-        horizon = horizon_s(effective_bytes, [(claim.sample.bytes_per_s, claim.wanted_bytes) for claim in claims])
+            self._wanted.update((account, those) for account, those in wanted.items() if account in self._claims)
+            self._horizon_s = None
+
+    def _horizon(self) -> float:
         with self._lock:
-            self._horizon_s, self._worked_out_ns = horizon, now_ns
+            if self._horizon_s is None:
+                wanted = [those for account, those in self._wanted.items() if account.owner is None]
+                self._horizon_s = horizon_s(self._effective_bytes, wanted)
+            return self._horizon_s
 
     # --- charging ---
 

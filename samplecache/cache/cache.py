@@ -10,12 +10,13 @@ from typing import Final, Self
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.decode import DecodeLimits, Decoder
-from samplecache.cache.accounts import Announced
+from samplecache.cache.announced import Announced
 from samplecache.cache.bookkeeping import Bookkeeping
 from samplecache.cache.budget import PrefetchBudget, default_budget_bytes
 from samplecache.cache.choosing import Chooser
 from samplecache.cache.events import EventBus
 from samplecache.cache.figures import PageInMeter, Totals
+from samplecache.cache.flights import Flights
 from samplecache.cache.holds import Holds
 from samplecache.cache.ingest import Ingest
 from samplecache.cache.limits import check_between, limit_error
@@ -23,7 +24,8 @@ from samplecache.cache.lookout import Lookout
 from samplecache.cache.orders import Order
 from samplecache.cache.play_options import PlayOptions
 from samplecache.cache.playback import Playback
-from samplecache.cache.prefetcher import Prefetch, Prefetcher
+from samplecache.cache.prefetch import Prefetch
+from samplecache.cache.prefetcher import Prefetcher
 from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.reading import block_frames
 from samplecache.cache.sample import Sample, check_tags
@@ -138,11 +140,11 @@ class SampleCache:
             self.clock,
             self.meter,
             self.capabilities,
+            Flights(kernel, self.clock, self._work.call_at, self.meter, bounded=settings.advice_bounded),
             self.prefetch_budget,
             self.pressure,
             self._fell_short,
         )
-        self._prefetcher.flights.bounded = settings.advice_bounded
         self.triggers = Triggers(
             kernel,
             self.ledger,
@@ -254,7 +256,7 @@ class SampleCache:
                     raise limit_error("prefetches", self.settings.max_prefetches)
                 account = self._books.new(lease, binding)
                 order = self._lookout.watched(Order(lease.sample, wanted, binding, deadline_ns, holder, account))
-                prefetch = self._prefetcher.prefetch(order, lambda ended: self._prefetch_ended(ended, lease, hold_ns))
+                prefetch = Prefetch(self._prefetcher, order, lambda ended: self._prefetch_ended(ended, lease, hold_ns))
                 self._prefetches.add(prefetch)
         except BaseException:
             lease.release()
@@ -272,10 +274,9 @@ class SampleCache:
         keep_ns = hold_ns if not prefetch.cancelled and prefetch.pages_locked else 0
         with self._lock:
             self._prefetches.discard(prefetch)
-        until_due_ns = max(0, (order.deadline_ns or 0) - self.clock.now_ns())
-        self._announced.end(
-            lease.content, order.account, 0 if prefetch.cancelled else hold_ns and hold_ns + until_due_ns
-        )
+        until_due_ns = min(MAX_HOLD_NS, max(0, (order.deadline_ns or 0) - self.clock.now_ns()))
+        kept_ns = 0 if prefetch.cancelled or not hold_ns else hold_ns + until_due_ns
+        self._announced.end(lease.content, order.account, kept_ns, until_due_ns if prefetch.rechecks else 0)
         self._holds.keep(order, lease, keep_ns)
         self.totals.add_prefetch(order.binding.strategy.name, progress.pages_needed, progress.pages_in)
         self.events.publish(

@@ -12,6 +12,7 @@ from session_parts import Follows, closed, opened, play, recording
 from samplecache.cache.accounts import Account, PageOutcomes
 from samplecache.cache.budget import (
     LEAST_BUDGET_BYTES,
+    SHARES_LAST_NS,
     UNKNOWN_BUDGET_BYTES,
     Admission,
     Claim,
@@ -112,6 +113,14 @@ class TestShares:
         session, hint = Player(budget), Player(budget)
         session.account.take_over(hint.account)
         assert budget.share_bytes(session.account, NS_PER_S) == 8 * PAGE_BYTES
+
+    def test_one_that_asks_for_nothing_more_claims_what_it_has(self) -> None:
+        budget = budget_of(8)
+        player, hint = Player(budget), Player(budget)
+        hint.admit(Span(0, 2))
+        assert budget.share_bytes(player.account, 0) == 4 * PAGE_BYTES
+        hint.account.finished = True
+        assert budget.share_bytes(player.account, SHARES_LAST_NS) == 6 * PAGE_BYTES
 
     def test_whoever_is_not_charged_has_no_bound(self) -> None:
         assert budget_of(8).share_bytes(Account("touch", 8), 0) is None

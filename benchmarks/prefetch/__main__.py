@@ -14,7 +14,7 @@ import typer
 
 from benchmarks.prefetch import real, simulated
 from benchmarks.prefetch.cases import CASES, Case
-from benchmarks.prefetch.figures import FIGURES, Run, Series
+from benchmarks.prefetch.figures import Run, Series, table
 from samplecache.cli.render import print_table, stderr
 
 NOISY_MS: Final = 50
@@ -58,8 +58,11 @@ def main(
 def _only(case: Case, labels: str) -> Case:
     if not labels:
         return case
+    by_name = {contender.name: contender for contender in case.contenders}
     wanted = labels.split(",")
-    return dataclasses.replace(case, contenders=tuple(c for c in case.contenders if c.name in wanted))
+    if unknown := set(wanted) - by_name.keys():
+        raise typer.BadParameter(f"{case.name} has no {min(unknown)!r}. Give some of {', '.join(by_name)}")
+    return dataclasses.replace(case, contenders=tuple(c for name, c in by_name.items() if name in wanted))
 
 
 def _simulate(case: Case, repeat: int) -> tuple[str, list[Series]]:
@@ -96,11 +99,8 @@ def _measure(case: Case, repeat: int) -> tuple[str, list[Series]]:
 
 def _print(case: Case, label: str, series: list[Series]) -> None:
     typer.echo(f"\n{case.name}: {case.about}\n{label}; median (range)")
-    rows = [(those.contender, *(those.cell(figure) for figure in FIGURES)) for those in series]
-    told = [any(row[1 + column] != "-" for row in rows) for column in range(len(FIGURES))]
-    columns = ("played by", *(figure for figure, shown in zip(FIGURES, told, strict=True) if shown))
-    shown_rows = [(row[0], *(cell for cell, shown in zip(row[1:], told, strict=True) if shown)) for row in rows]
-    print_table(columns, shown_rows, empty="nothing", numbers=columns[1:])
+    columns, rows = table({those.contender: those.figures for those in series})
+    print_table(columns, rows, empty="nothing", numbers=columns[1:])
 
 
 def _document(case: Case, label: str, series: list[Series]) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _document(case: Case, label: str, series: list[Series]) -> dict[str, Any]:
         "how": label,
         "contenders": {
             those.contender: [
-                dataclasses.asdict(run) | {name: figure(run) for name, figure in FIGURES.items()} for run in those.runs
+                dataclasses.asdict(run) | figures for run, figures in zip(those.runs, those.figures, strict=True)
             ]
             for those in series
         },

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,24 @@ class Series:
     contender: str
     runs: list[Run] = field(default_factory=list)
 
-    def cell(self, figure: str) -> str:
-        """Return the median and range of a figure, as tables show it."""
-        return cell([FIGURES[figure](run) for run in self.runs])
+    @property
+    def figures(self) -> list[dict[str, float | None]]:
+        """All figures of each repetition, by name."""
+        return [{name: figure(run) for name, figure in FIGURES.items()} for run in self.runs]
+
+
+def table(contenders: Mapping[str, Sequence[Mapping[str, float | None]]]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and rows of a table of each contender's repetitions, as :attr:`Series.figures` gives them.
+
+    A column in which all are alike tells nothing, unless there is nobody to be compared with.
+    """
+    rows = {name: [cell([run.get(figure) for run in runs]) for figure in FIGURES] for name, runs in contenders.items()}
+    told = [
+        figure in ALWAYS or len({row[column] for row in rows.values()}) > (len(rows) > 1)
+        for column, figure in enumerate(FIGURES)
+    ]
+    columns = ["played by", *itertools.compress(FIGURES, told)]
+    return columns, [[name, *itertools.compress(row, told)] for name, row in rows.items()]
 
 
 def cell(figures: Sequence[float | None]) -> str:
@@ -141,3 +158,6 @@ FIGURES = {
     "machine stall, ms": lambda run: run.machine_ns / 1e6,
 }
 """The columns, by name. None where a run does not know."""
+
+ALWAYS: Final = ("underruns", "major faults", "minor faults", "swap-ins a page")
+"""Shown also where all are alike."""

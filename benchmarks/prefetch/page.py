@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from benchmarks.prefetch.figures import FIGURES, cell
+from benchmarks.prefetch.figures import table
 
 HEADING: Final = """# What prefetching achieves
 
@@ -23,9 +23,6 @@ is a block of 20 ms (100 ms in the crowd) that was not ready when due, 100 ms af
 `benchmarks/prefetch/cases.py` says exactly what is played.
 """
 
-ALWAYS: Final = ("underruns", "major faults", "minor faults", "swap-ins a page")
-"""Shown also where all are alike; other columns only where they tell contenders apart."""
-
 
 def main(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)]) -> None:
     """Print a page of the figures in FILES, case by case in the order in which they come."""
@@ -36,19 +33,12 @@ def main(files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False
         typer.echo(f"## `{case}`: {those[0]['about']}\n")
         for result in those:
             typer.echo(f"**{result['how'].replace(':', ':**', 1)}\n")
-            typer.echo("\n".join(_table(result["contenders"])) + "\n")
+            typer.echo("\n".join(_markdown(*table(result["contenders"]))) + "\n")
 
 
-def _table(contenders: dict[str, list[dict[str, Any]]]) -> list[str]:
-    rows = {name: [cell([run.get(figure) for run in runs]) for figure in FIGURES] for name, runs in contenders.items()}
-    shown = [
-        column
-        for column, figure in enumerate(FIGURES)
-        if figure in ALWAYS or len(rows) == 1 or len({row[column] for row in rows.values()}) > 1
-    ]
-    titles = [list(FIGURES)[column] for column in shown]
-    lines = [f"| played by | {' | '.join(titles)} |", f"|---|{'--:|' * len(titles)}"]
-    return lines + [f"| {name} | {' | '.join(row[column] for column in shown)} |" for name, row in rows.items()]
+def _markdown(columns: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [columns, ["---", *["--:"] * (len(columns) - 1)], *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from samplecache_demo.side_by_side import Trial, forecast_markdown, forecast_tab
 from samplecache_demo.sounds import Kit, find_kit
 from samplecache_player import open_output
 
-STRATEGIES: Final = ("none", "willneed", "touch", "mlock")
+STRATEGIES: Final = ("none", "willneed", "touch", "mlock", "window")
 RETRIES: Final = 2
 """How often a performance that the machine disturbed is played again."""
 

@@ -19,7 +19,7 @@ from samplecache.strategy import (
     Tier,
     View,
 )
-from samplecache_window.length import MOST_NS, MS, RECHECK_NS, WindowLength
+from samplecache_window.length import MOST_NS, MS, RECHECK_NS, SAFETY, WindowLength
 
 MERGE_PAGES: Final = 16
 """Runs that are no further apart are asked for in one call: what is in RAM between them costs next to nothing."""
@@ -35,6 +35,13 @@ UNPACED_NS: Final = 20 * MS
 
 LEAST_PERIOD_NS: Final = 100 * MS
 """Time between two looks at a window that the budget cuts short, at the least."""
+
+CALM: Final = 2.5
+"""How often a window is looked at in its own length while all of it comes in and stays. Not twice: what is asked for
+at one look is to be there at the next, before it counts as near."""
+
+CALM_NS: Final = SAFETY * RECHECK_NS * 11 // 10
+"""The longest window of which that holds: page-ins take a tenth of the time between looks, and none came too late."""
 
 LET_GO_PAGES: Final = 32
 """What was played is let go of in so many pages at a time, so that not every look costs a call for it."""
@@ -98,9 +105,11 @@ class SlidingWindow(PrefetchStrategy):
         # Who takes blocks as fast as they come gets all there may be, and is looked after all the time.
         unpaced = view.playing and view.deadline_ns is None
         length_ns = MOST_NS if unpaced else self._length.look(view)
-        period_ns = max(RECHECK_NS, length_ns // 4)
-        self._remember(view.residency)
+        there = self._remember(view.residency)
         self._window = window = tuple(segments(view, length_ns))
+        # Of a window in two parts only one may have been looked at.
+        calm = there and len(window) == 1 and length_ns <= CALM_NS and view.pressure is Pressure.NONE
+        period_ns = max(RECHECK_NS, int(length_ns / (CALM if calm else SAFETY)))
         if view.budget_bytes is not None:  # a window that the budget cuts short is played sooner
             ahead_ns = sum(len(segment.span) for segment in window) * view.sample.page_ns
             period_ns = min(period_ns, max(LEAST_PERIOD_NS, ahead_ns // 2))
@@ -125,7 +134,12 @@ class SlidingWindow(PrefetchStrategy):
             at_ns = view.now_ns + period_ns
             if not view.playing and view.deadline_ns is not None:
                 at_ns = max(at_ns, view.deadline_ns - length_ns)
-            yield Recheck(self._next_look(window), at_ns)
+            # What the window will have come to by then is looked at too, or it would be known a look too late.
+            look = self._next_look(window)
+            if view.playing and not unpaced and len(window) == 1:
+                more = -(-(at_ns - view.now_ns) // view.sample.page_ns)
+                look = Span(look.start, min(look.stop + more, view.path[0].span.stop))
+            yield Recheck(look, at_ns)
 
     def _bring_in(self, view: View, segment: Segment, near: Span) -> Iterator[Action]:
         """Yield what is to be done about a segment, `near` of which will be read before the next look may help."""
@@ -159,16 +173,21 @@ class SlidingWindow(PrefetchStrategy):
 
     # --- what reclaim does ---
 
-    def _remember(self, residency: Residency) -> None:
-        """Count pages of the window that were in RAM at the last look and are not any more."""
+    def _remember(self, residency: Residency) -> bool:
+        """Count pages of the window that were in RAM at the last look and are not any more; return whether all is there
+        of what it was.
+        """
         last, self._last = self._last, residency
         if last is None:
-            return
+            return False
+        there = True
         for segment in self._window:
             for run in runs(residency, segment.span.intersection(last.span), Tier.SWAPPED):
+                there = False
                 for page in run:
                     if last.tiers[page - last.span.start] >= Tier.SWAP_CACHE:
                         self._taken[page] = self._taken.get(page, 0) + 1
+        return there
 
     def _keeps_being_taken(self, view: View, span: Span) -> bool:
         if view.pressure is Pressure.NONE or not self._taken:

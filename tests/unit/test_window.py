@@ -60,7 +60,8 @@ def view(residency: Residency, *, start: int = 0, now_ns: int = 0, due_ns: int |
 
 
 def recheck(start: int, stop: int, at_ns: int) -> Recheck:
-    return Recheck(Span(start, stop), at_ns)
+    """A look at pages of the window, and at as many as sound until then, all of it from time 0 on."""
+    return Recheck(Span(start, stop + at_ns // PAGE_NS), at_ns)
 
 
 class TestAhead:
@@ -90,6 +91,16 @@ class TestAhead:
     def test_where_all_is_there_only_another_look_is_asked_for(self) -> None:
         residency = where(0, ("m", 150), ("L", 30), (".", 21))
         assert list(SlidingWindow().prepare(view(residency))) == [recheck(0, WINDOW, 500 * MS)]
+
+    def test_while_all_stays_it_looks_half_as_often(self) -> None:
+        window, there = SlidingWindow(), where(0, ("m", 201))
+        assert list(window.prepare(view(there))) == [recheck(0, WINDOW, 500 * MS)]
+        assert list(window.advance(view(there))) == [recheck(0, WINDOW, 800 * MS)]
+        assert list(window.advance(view(there, pressure=Pressure.SOME))) == [recheck(0, WINDOW, 500 * MS)]
+        assert list(window.advance(view(there))) == [recheck(0, WINDOW, 800 * MS)]
+        gone = where(0, ("m", 200), ("s", 1))
+        assert list(window.advance(view(gone))) == [Advise(Span(200, 201), 2 * S), recheck(0, WINDOW, 500 * MS)]
+        assert list(window.advance(view(there, near_misses=1)))[-1].deadline_ns == 625 * MS
 
     def test_a_page_may_be_read_as_soon_as_its_block_may_leave(self) -> None:
         residency = where(0, ("s", 1000))
@@ -123,13 +134,13 @@ class TestAhead:
         hint = view(residency, due_ns=20 * S, playing=False)
         assert list(SlidingWindow().prepare(hint)) == [
             Advise(Span(0, WINDOW), 20 * S),
-            recheck(0, WINDOW, 20 * S - UNMEASURED_NS),
+            Recheck(Span(0, WINDOW), 20 * S - UNMEASURED_NS),
         ]
 
     def test_without_a_pace_it_brings_in_all_it_may_and_looks_again_soon(self) -> None:
         actions = list(SlidingWindow().prepare(view(where(0, ("s", 1001)), due_ns=None, now_ns=S)))
         assert actions[-2].span.stop == 1001
-        assert actions[-1] == recheck(0, 1001, S + 20 * MS)
+        assert actions[-1] == Recheck(Span(0, 1001), S + 20 * MS)
 
     def test_nothing_is_left_to_do_at_the_end(self) -> None:
         at_the_end = view(where(PAGES), start=PAGES, due_ns=None)
@@ -156,12 +167,12 @@ class TestLoops:
 
     def test_the_window_goes_on_with_the_next_round(self) -> None:
         actions = list(SlidingWindow().prepare(self.loop(900, 1000, where(900, ("m", 100)))))
-        assert actions == [recheck(0, 101, 500 * MS)]
+        assert actions == [Recheck(Span(0, 101), 500 * MS)]
         strategy = SlidingWindow()
         strategy.prepare(self.loop(900, 1000, where(900, ("m", 100))))
         again = list(strategy.advance(self.loop(900, 1000, where(0, ("s", 101)))))
         assert again[0] == Advise(Span(0, 101), 1000 * MS)
-        assert again[1] == recheck(900, 1000, 500 * MS)
+        assert again[1] == Recheck(Span(900, 1000), 500 * MS)
 
     def test_a_short_loop_is_looked_at_in_one(self) -> None:
         residency = where(0, ("s", 50))
@@ -170,7 +181,7 @@ class TestLoops:
             Populate(Span(20, 50), 0),
             Advise(Span(0, 20), 300 * MS),
             Populate(Span(0, 20), 300 * MS),
-            recheck(0, 50, RECHECK_NS // 2),
+            Recheck(Span(0, 50), RECHECK_NS // 2),
         ]
 
     @pytest.mark.parametrize(("budget_pages", "kept"), [(999, False), (1000, True), (None, True)])
@@ -214,7 +225,7 @@ class TestBehind:
         strategy, can = SlidingWindow(), capabilities(forbidden=[Operation.COLD])
         strategy.prepare(view(where(0, ("m", 300)), capabilities=can))
         assert list(strategy.advance(view(where(50, ("m", 300)), start=50, capabilities=can))) == [
-            recheck(50, 251, 500 * MS)
+            recheck(50, 251, 800 * MS)
         ]
 
     def test_a_seek_gives_the_old_window_back_and_its_target_stays_warm(self) -> None:
@@ -232,7 +243,7 @@ class TestBehind:
         strategy.prepare(replace(view(where(0, ("m", 100)), path=path), sample=sample))
         path = (Stretch(Span(50, 100), 0),)
         at = replace(view(where(50, ("m", 50)), start=50, path=path), sample=sample)
-        assert list(strategy.advance(at)) == [recheck(50, 100, 500 * MS)]
+        assert list(strategy.advance(at)) == [Recheck(Span(50, 100), 800 * MS)]
 
 
 class TestLength:

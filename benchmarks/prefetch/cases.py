@@ -80,7 +80,12 @@ class Case:
     memory_bytes: int | None = None
     read_iops: int | None = None
     read_bytes_per_s: int | None = None
-    contenders: tuple[Contender, ...] = (Contender("none"), Contender("willneed"), Contender("window"))
+    contenders: tuple[Contender, ...] = (
+        Contender("none"),
+        Contender("willneed"),
+        Contender("window"),
+        Contender("auto"),
+    )
     settings: tuple[tuple[str, int], ...] = ()
     simulated_device: str = "nvme-p3700"
 

@@ -14,7 +14,9 @@ SHORT_NS: Final = 1_000_000_000
 """What sounds no longer is brought in as a whole: there is no time for a window to move."""
 
 ROOM: Final = 4
-"""Memory has room for what is brought in as a whole if so many times that is available: others bring in, too."""
+"""What is brought in as a whole is to have room, in memory and in the time until it is due, so many times over: others
+bring in, too, and cannot be served before what nobody may cut short.
+"""
 
 LOCK_SHARE: Final = 8
 """A session takes no more than one part in so many of what may still be locked."""
@@ -72,8 +74,9 @@ class _Case:
 
     @property
     def comes_in_time(self) -> bool:
+        """Whether all of it comes in before it is due although others want the device just then."""
         lead_ns, takes_ns = self.view.lead_ns, self.takes_ns
-        return lead_ns is not None and takes_ns is not None and takes_ns <= lead_ns
+        return lead_ns is not None and takes_ns is not None and takes_ns * ROOM <= lead_ns
 
     def works(self, name: str) -> bool:
         """Return whether strategy `name` is there and has an effect here."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import json
 import platform
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,10 +18,11 @@ from benchmarks.prefetch import real, simulated
 from benchmarks.prefetch.cases import CASES, Case
 from benchmarks.prefetch.figures import Run, Series, table
 from samplecache.cli.render import print_table, stderr
+from samplecache.errors import SamplecacheError
 
 NOISY_MS: Final = 50
 """A machine that wakes a sleeping thread so late makes half a lead's lateness of its own: such a run is repeated."""
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 5
 
 
 class On(enum.StrEnum):
@@ -77,24 +80,34 @@ def _simulate(case: Case, repeat: int) -> tuple[str, list[Series]]:
 def _measure(case: Case, repeat: int) -> tuple[str, list[Series]]:
     series = [Series(contender.name) for contender in case.contenders]
     order = random.Random(0)  # noqa: S311 -- turns, no secret
-    noisy = 0
-    with real.serve(case, case.workload("", False)) as server:
+    noisy, killed = 0, Counter[str]()
+    with contextlib.ExitStack() as stage:
+        server = stage.enter_context(real.serve(case, case.workload("", False)))
         for repetition in range(repeat):
             turns = list(zip(case.contenders, series, strict=True))
             order.shuffle(turns)  # so that none always follows the same one
             for contender, those in turns:
                 stderr().print(f"measuring {case.name}, {contender.name}, {repetition + 1} of {repeat} ...")
                 for attempt in range(ATTEMPTS):
-                    run: Run = real.run(case, contender, server)
+                    try:
+                        run: Run = real.run(case, contender, server)
+                    except (ExceptionGroup, SamplecacheError):
+                        if not server.killed:
+                            raise
+                        killed[contender.name] += 1
+                        stage.close()
+                        server = stage.enter_context(real.serve(case, case.workload("", False)))
+                        continue
                     if run.machine_ns < NOISY_MS * 1_000_000 or attempt == ATTEMPTS - 1:
+                        those.runs.append(run)
                         break
                     noisy += 1
-                those.runs.append(run)
-    disturbed = f"; {noisy} runs that the machine itself stalled by over {NOISY_MS} ms were repeated" if noisy else ""
-    return (
-        f"MEASURED: Linux {platform.release()}, fresh swap file, {case.device_line}; {repeat} turns{disturbed}",
-        series,
-    )
+    label = f"MEASURED: Linux {platform.release()}, fresh swap file, {case.device_line}; {repeat} turns"
+    if noisy:
+        label += f"; {noisy} runs that the machine itself stalled by over {NOISY_MS} ms were repeated"
+    for name, times in killed.items():
+        label += f"; under {name} the kernel's OOM killer ended the server {times} times, and it was tried again"
+    return label, series
 
 
 def _print(case: Case, label: str, series: list[Series]) -> None:

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +34,12 @@ from samplecache.witness import Witness
 
 READY_NS: Final = 20 * NS_PER_S
 STOP_S: Final = 15
+DEATH_S: Final = 5
+"""How long after it stopped answering a killed server may take to be gone."""
 EVICT_NS: Final = 10 * NS_PER_S
 _SETTLE_NS: Final = NS_PER_S // 5
+_KNOWN_S: Final = 1.1
+"""The server looks at its memory limit once a second at the most. Nobody else changes it between two plays."""
 _WARM_UP: Final = "warm-up"
 
 
@@ -47,7 +53,7 @@ class Server:
         Where it listens.
     client : Client
         Connected to it.
-    pid : int
+    process : Popen
         Its process.
     rig : Rig
         What it runs in.
@@ -55,8 +61,15 @@ class Server:
 
     address: str
     client: Client
-    pid: int
+    process: subprocess.Popen[Any]
     rig: Rig
+
+    @property
+    def killed(self) -> bool:
+        """Whether its process was killed, which nobody but the kernel's OOM killer does."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(DEATH_S) == -signal.SIGKILL
+        return False
 
 
 @contextlib.contextmanager
@@ -91,7 +104,7 @@ def serve(case: Case, workload: Workload) -> Iterator[Server]:
             (group / "cgroup.procs").write_text(str(started.pid))
         for number, sample in enumerate(workload.samples):
             _put(client, sample, number + 1)
-        yield Server(address, client, started.pid, rig)
+        yield Server(address, client, started, rig)
 
 
 def _put(client: Client, sample: VirtualSample, seed: int) -> None:
@@ -124,18 +137,20 @@ def run(case: Case, contender: Contender, server: Server) -> Run:
     if contender.cold:
         _make_cold(server, workload)
         server.rig.limit(case.limits)
+        if case.memory_bytes is not None:
+            time.sleep(_KNOWN_S)
     else:
         for sample in workload.samples:
             server.client.prefetch(sample.sample_id, strategy="populate").result()
     before = server.client.stats()
-    cpu_ns = _cpu_ns(server.pid)
+    cpu_ns = _cpu_ns(server.process.pid)
     clock = MonotonicClock()
     with Witness() as witness:
         began_ns = clock.now_ns()
         heard = asyncio.run(_play_all(server.address, workload))
         machine_ns = witness.lateness_between(began_ns, clock.now_ns())
     elapsed_ns = clock.now_ns() - began_ns
-    cpu_ns = _cpu_ns(server.pid) - cpu_ns
+    cpu_ns = _cpu_ns(server.process.pid) - cpu_ns
     after = server.client.stats()
     server.rig.limit(Limits())
     return Run(

@@ -111,10 +111,10 @@ class Outbox:
 
 
 class _Outgoing(NamedTuple):
-    """A message with blocks, and the frame after the last of them."""
+    """A message with blocks, and the frames in it."""
 
     message: bytes
-    stop_frame: int
+    frames: range
 
 
 class BlockRun:
@@ -158,6 +158,8 @@ class BlockRun:
         self._outbox = outbox
         self._wheel = wheel
         self._now_ns = clock.now_ns
+        self._paced = session.playback.paced
+        self._block_frames = session.playback.block_frames
         self._block = block = session.next_block()
         if block is None:
             self.ended.set_result(None)
@@ -168,14 +170,14 @@ class BlockRun:
 
     def _come_back(self, block: Block) -> None:
         """Have the wheel turn when the next message may leave, or else when its first block is to be read."""
-        self._wheel.call(block.send_ns + self._hold_ns(block), slack_ns(block), self._turn)
+        self._wheel.call(block.send_ns + self._hold_ns(), slack_ns(block), self._turn)
 
-    def _hold_ns(self, block: Block) -> int:
-        """Return how long `block` waits for the last of those that have been read to leave in one message with it."""
+    def _hold_ns(self) -> int:
+        """Return how long the next block waits for the last of those that are to leave in one message with it."""
         if self._blocks == 1 or not self._left:
             return 0
-        block_frames = self._session.playback.block_frames
-        before_last = (self._left[-1].stop_frame - block.frames.start - 1) // block_frames * block_frames
+        block_frames = self._block_frames
+        before_last = (len(self._left[-1].frames) - 1) // block_frames * block_frames
         return before_last * NS_PER_S // self._session.converter.source.rate_hz
 
     def _turn(self, _: object = None) -> None:
@@ -189,7 +191,7 @@ class BlockRun:
 
     def _send(self) -> bool:
         """Send what is due, see to it that the rest will be, and return whether nothing more is to be done here."""
-        outbox, session = self._outbox, self._session
+        outbox, session, paced = self._outbox, self._session, self._paced
         while outbox.free:
             block = self._block
             if block is None or (block.due_ns is not None and self._now_ns() > block.due_ns):
@@ -197,16 +199,18 @@ class BlockRun:
             if not self._left:
                 if session.place.notice is not None or not self._fill(block):
                     return True
-                if block.due_ns is not None and self._hold_ns(block):
+                if paced and self._hold_ns():
                     self._come_back(block)
                     return False
-            message, stop_frame = self._left.pop()
-            self._account(block, stop_frame)
+            message, frames = self._left.pop()
+            self._account(frames)
             outbox.begin(message)
+            if not paced and self._left:
+                continue  # in a hurry, only what is to be read next matters
             self._block = block = session.next_block()
             if block is None:
                 return True
-            if block.due_ns is not None:
+            if paced:
                 self._come_back(block)
                 return False
         outbox.when_free(self._turn)
@@ -224,21 +228,26 @@ class BlockRun:
     def _messages(self, batch: ReadBatch) -> list[_Outgoing]:
         """Return a message for each few blocks of a batch."""
         session, frames = self._session, batch.frames
-        step = self._blocks * session.playback.block_frames
+        step = self._blocks * self._block_frames
         messages = block_messages(frames, step, session.converter.target.frame_bytes, batch.read.pcm)
-        return [_Outgoing(message, min(frames.start + step * n, frames.stop)) for n, message in enumerate(messages, 1)]
+        starts = range(frames.start, frames.stop, step)
+        return [
+            _Outgoing(message, range(start, min(start + step, frames.stop)))
+            for start, message in zip(starts, messages, strict=True)
+        ]
 
-    def _account(self, block: Block, stop_frame: int) -> None:
-        """Account for the blocks from `block` up to a frame: all that were read are in time."""
+    def _account(self, frames: range) -> None:
+        """Account for the blocks of a message: all that were read are in time."""
         session, read = self._session, self._read
-        if read is None:
-            session.delivered_in_time(block.frames)
-        else:
+        start, block_frames = frames.start, self._block_frames
+        if read is not None:
             self._read = None
             session.delivered(read)
-        while block.frames.stop < stop_frame and (follows := session.next_block()) is not None:
-            block = follows
-            session.delivered_in_time(block.frames)
+            start = read.block.frames.stop
+        while start < frames.stop:
+            stop = min(start + block_frames, frames.stop)
+            session.delivered_in_time(range(start, stop))
+            start = stop
 
 
 def slack_ns(block: Block) -> int:

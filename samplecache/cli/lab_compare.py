@@ -202,8 +202,9 @@ def _play(plan: Plan, log: RunLog, registry: StrategyRegistry) -> None:
     from samplecache.lab.contest.records import Case
 
     settled = log.settled()
-    turns = list(plan.turns())
-    waiting = sum((case, contender, repetition) not in settled for repetition, case, contender in turns)
+    waiting = sum(
+        (case, contender, repetition) not in settled for repetition, contender, cases in plan.turns() for case in cases
+    )
     with progress(in_bytes=False) as shown:
         task = shown.add_task("playing", total=waiting)
 

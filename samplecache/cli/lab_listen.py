@@ -58,7 +58,7 @@ def _listen(
     Without --sound they play five seconds of music made up for it. Each run is a fresh process in a fresh memory limit.
     """
     from samplecache.cli.document import print_json
-    from samplecache.lab.ear.contender import Case, Cue
+    from samplecache.lab.ear.contender import Case, Cue, Load
     from samplecache.lab.ear.contenders.registry import contender
     from samplecache.lab.ear.listening import listen
     from samplecache.lab.rig import Rig, RigOptions
@@ -67,6 +67,8 @@ def _listen(
     for name in contenders:
         contender(name)
     swap = SwapDevice.parse(device)
+    load_bytes = parse_size(load)
+    loads = (Load(load_bytes, load_bytes, idle=True),) if load_bytes else ()  # all of it once a second
     with tempfile.TemporaryDirectory(prefix="samplecache-") as directory:
         made = [_sound(path) for path in sounds] if sounds else [_music(Path(directory))]
         cues = tuple(
@@ -86,7 +88,7 @@ def _listen(
             read_bytes_per_s=swap.read_bytes_per_s,
             idle=idle,
             victim_bytes=parse_size(victim),
-            load_bytes=parse_size(load),
+            loads=loads,
         )
         runs = []
         with Rig(RigOptions(swap_bytes=SWAP_BYTES, zram=swap.zram)) as rig:

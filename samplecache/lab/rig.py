@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from samplecache.clock import NS_PER_S
+from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from samplecache.errors import ExhaustedError, InvalidError, NotPermittedError, StateError
 from samplecache.kernel import procfs
 from samplecache.kernel.procfs import Disk
@@ -36,6 +36,9 @@ SPARE_DISK_BYTES = 64 << 20
 """What a swap file leaves free of the disk."""
 TEARDOWN_TIMEOUT_S = 120
 RECLAIM_ROUNDS = 8
+WRITES_NS = NS_PER_S
+"""The longest to wait for what is pushed out to be written; others may keep the disk busy for ever."""
+WRITES_POLL_NS = NS_PER_MS
 DEFAULT_DIRECTORY = Path("/var/lib/samplecache/rig")
 
 
@@ -239,14 +242,26 @@ class Rig:
     def reclaim(self) -> None:
         """Make the memory of the processes in the rig cold: push out whatever the kernel can. Blocks.
 
-        Pages still being written when the kernel comes by stay, so it is asked again until that frees nothing more.
+        Pages still being written when the kernel comes by stay. So it is asked again, once they have been, until that
+        frees nothing more.
         """
         used_bytes = self._memory.used_bytes
         for _ in range(RECLAIM_ROUNDS):
             self._memory.reclaim()
+            waited = self._await_writes()
             before_bytes, used_bytes = used_bytes, self._memory.used_bytes
-            if used_bytes >= before_bytes:
+            if used_bytes >= before_bytes and not waited:
                 return
+
+    def _await_writes(self) -> bool:
+        """Wait until the swap's disks have nothing to do, at most `WRITES_NS`; return whether they had."""
+        clock = MonotonicClock()
+        disks = self.disks
+        began_ns = now_ns = clock.now_ns()
+        while any(disk.in_flight for disk in disks) and now_ns < began_ns + WRITES_NS:
+            clock.sleep_until(now_ns + WRITES_POLL_NS)
+            now_ns = clock.now_ns()
+        return now_ns > began_ns
 
     @property
     def memory_bytes(self) -> int:
@@ -257,7 +272,7 @@ class Rig:
     def working_bytes(self) -> int:
         """What of :attr:`memory_bytes` is more than pages of files that no process has mapped, in bytes.
 
-        Those are what a start or a readahead left behind; the kernel takes them before anything that is in use.
+        Such as what a start or a readahead left behind; the kernel can take them at once.
         """
         return self._memory.used_bytes - self._memory.unmapped_cache_bytes
 

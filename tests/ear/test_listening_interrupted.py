@@ -18,8 +18,8 @@ from samplecache.lab.rig import Rig
 DEADLINE_S = 60
 SECONDS = 40
 LISTEN = [sys.executable, "-m", "samplecache", "lab", "listen", "samplecache:none"]
-PLAYING = "cue-2.pipe"
-"""Two short sounds come before it."""
+PLAYING = "cue-3.pipe"
+"""Three short sounds come before it."""
 
 
 def standing(rig: Rig) -> tuple[list[str], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -66,10 +67,16 @@ def test_an_interruption_reports_on_what_was_finished(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(plan, log, simulate, measure, before, after, over):  # type: ignore[no-untyped-def]
-        def player(score, case, contender):  # type: ignore[no-untyped-def]
-            if len(log.runs) == 1:
-                raise KeyboardInterrupt
-            return simulate(score, case, contender)
+        @contextlib.contextmanager
+        def player(score, contender):  # type: ignore[no-untyped-def]
+            with simulate(score, contender) as turn:
+
+                def run(case):  # type: ignore[no-untyped-def]
+                    if len(log.runs) == 1:
+                        raise KeyboardInterrupt
+                    return turn(case)
+
+                yield run
 
         play_all(plan, log, player, measure, before, after, over)
 

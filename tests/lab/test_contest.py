@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from samplecache.lab.contest.exporting import as_csv, as_document
 from samplecache.lab.contest.log import RUNS, RunLog
 from samplecache.lab.contest.page import page, reading
 from samplecache.lab.contest.pictures import timeline
-from samplecache.lab.contest.playing import Plan, Player, play_all, simulating
+from samplecache.lab.contest.playing import Plan, Player, Turn, play_all, simulating
 from samplecache.lab.contest.records import Case, Figures, Run, Status, digits
 from samplecache.lab.contest.simulated import simulate
 from samplecache.lab.contest.summary import COLUMNS, Spread, Table, tables, told_apart
@@ -156,6 +157,16 @@ class TestLog:
         assert [(run.repetition, run.figures and run.figures.glitches) for run in log.counting()] == [(0, 1), (1, 8)]
 
 
+def playing(play: Callable[[Score, Case, str], Run]) -> Player:
+    """A player whose runs `play` makes."""
+
+    @contextlib.contextmanager
+    def ready(score: Score, contender: str) -> Iterator[Turn]:
+        yield lambda case: play(score, case, contender)
+
+    return ready
+
+
 def refused() -> AbstractContextManager[Player]:
     raise AssertionError("nothing is to be measured")
 
@@ -166,14 +177,26 @@ class TestPlaying:
 
     def test_every_contender_plays_in_every_machine_in_every_repetition(self) -> None:
         turns = list(self.plan(3).turns())
-        assert len(turns) == len(set(turns)) == 3 * 2 * 2
-        assert [repetition for repetition, _, _ in turns] == [0] * 4 + [1] * 4 + [2] * 4
-        assert turns[:4] != [(0, case, who) for _, case, who in turns[4:8]]
+        runs = [(repetition, case, who) for repetition, who, cases in turns for case in cases]
+        assert len(runs) == len(set(runs)) == 3 * 2 * 2
+        assert [repetition for repetition, _, _ in runs] == [0] * 4 + [1] * 4 + [2] * 4
+        assert runs[:4] != [(0, case, who) for _, case, who in runs[4:8]]
         assert list(self.plan(3).turns()) == turns
+
+    def test_a_contender_is_started_once_for_all_that_one_device_is_asked_for(self) -> None:
+        half = REAL.model_copy(update={"memory": "ample"})
+        fast = REAL.model_copy(update={"device": "unthrottled"})
+        plan = Plan(small(), (REAL, fast, half), ("samplecache:none", "vmtouch"), 20, 0)
+        turns = list(plan.turns())
+        assert [len(cases) for _, _, cases in turns].count(2) == [len(cases) for _, _, cases in turns].count(1) == 40
+        assert all(len({case.device for case in cases}) == 1 for _, _, cases in turns)
+        assert {tuple(cases) for _, _, cases in turns if len(cases) == 2} == {(REAL, half), (half, REAL)}
+        # Those that are compared play soon after one another.
+        assert all(a[2][0].device == b[2][0].device for a, b in zip(turns[::2], turns[1::2], strict=True))
 
     def test_others_than_strategies_play_on_the_running_kernel_only(self) -> None:
         plan = Plan(small(), (FAST, REAL), ("samplecache:none", "vmtouch"), 1, 0)
-        assert set(plan.turns()) == {
+        assert {(repetition, case, who) for repetition, who, cases in plan.turns() for case in cases} == {
             (0, FAST, "samplecache:none"),
             (0, REAL, "samplecache:none"),
             (0, REAL, "vmtouch"),
@@ -185,7 +208,7 @@ class TestPlaying:
                 raise ExhaustedError("there is no memory", remedy="Give it some")
             return a_run(contender, 0, 1, case)
 
-        play_all(self.plan(), log, player, refused)
+        play_all(self.plan(), log, playing(player), refused)
         assert [run.status for run in log.runs].count(Status.DONE) == 4
         failed = [run for run in log.runs if run.status is Status.FAILED]
         assert [run.why for run in failed] == ["there is no memory. Give it some."] * 4
@@ -201,13 +224,13 @@ class TestPlaying:
             return a_run(contender, 0, 1, case)
 
         with pytest.raises(KeyboardInterrupt):
-            play_all(self.plan(), log, partial(player, 3), refused)
+            play_all(self.plan(), log, playing(partial(player, 3)), refused)
         again = RunLog.open(log.directory, IDENTITY)
         assert len(again.runs) == 3
-        play_all(self.plan(), again, partial(player, -1), refused)
+        play_all(self.plan(), again, playing(partial(player, -1)), refused)
         assert len(played) == len(set(played)) == 8
-        play_all(self.plan(), again, partial(player, 8), refused)  # nothing is left to play
-        play_all(self.plan(3), again, partial(player, -1), refused)
+        play_all(self.plan(), again, playing(partial(player, 8)), refused)  # nothing is left to play
+        play_all(self.plan(3), again, playing(partial(player, -1)), refused)
         assert len(played) == 12
 
     def test_what_says_nothing_is_tried_again(self, log: RunLog) -> None:
@@ -217,7 +240,7 @@ class TestPlaying:
             return a_run(contender, 0, 1, case, next(statuses))
 
         plan = Plan(small(), (FAST,), ("samplecache:none", "samplecache:touch"), 1, 3)
-        play_all(plan, log, player, refused)
+        play_all(plan, log, playing(player), refused)
         assert [run.status.value for run in log.runs] == ["warm", "noisy", "done", "noisy", "noisy", "noisy"]
         assert len(list(log.counting())) == 2
 

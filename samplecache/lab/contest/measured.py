@@ -18,20 +18,22 @@ import soxr
 
 from samplecache import __version__
 from samplecache.audio.format import Encoding
-from samplecache.errors import ConfigurationError
+from samplecache.clock import NS_PER_S
+from samplecache.errors import ConfigurationError, StateError
 from samplecache.kernel import procfs
-from samplecache.lab.contest.playing import Player
+from samplecache.lab.contest.playing import Player, Turn
 from samplecache.lab.contest.records import Case, Figures, Head, Run, Stall, Status, Timeline
 from samplecache.lab.contest.residency import Watched
 from samplecache.lab.ear.contender import Case as EarCase
+from samplecache.lab.ear.contender import Load
 from samplecache.lab.ear.contender import Sound as EarSound
 from samplecache.lab.ear.contenders.registry import contender as make_contender
 from samplecache.lab.ear.heard import CARD_FORMAT, PERIOD_FRAMES, GlitchKind, Heard, HeardCue
-from samplecache.lab.ear.listening import listen
+from samplecache.lab.ear.listening import Listener
 from samplecache.lab.ear.path import path
 from samplecache.lab.rig import Rig, RigOptions
 from samplecache.lab.scenarios.score import Score, Sound
-from samplecache.lab.scenarios.tables import parse_memory
+from samplecache.lab.scenarios.tables import LoadTable, parse_memory
 from samplecache.lab.swap_device import SwapDevice
 from samplecache.lab.workload import Cue, Seek
 
@@ -47,44 +49,114 @@ _STALLED: Final = "the machine itself stalled"
 def measuring() -> Iterator[Player]:
     """Get ready to play on the running kernel, for the length of the block. Sounds are kept in files meanwhile.
 
-    Each run has a rig of its own, with a fresh swap area, and leaves nothing of it.
+    Each contender has a rig of its own, with a fresh swap area, for as long as it is started, and leaves nothing of it.
     """
     with tempfile.TemporaryDirectory(prefix="samplecache-sounds-") as name:
-        folder = Path(name)
-        written: dict[Sound, EarSound] = {}
-
-        def play(score: Score, case: Case, contender: str) -> Run:
-            for sound in score.sounds:
-                if sound not in written:
-                    written[sound] = _write(sound, folder)
-            return _played(score, case, contender, {each.sample.sample_id: written[each] for each in score.sounds})
-
-        yield play
+        written = _Written(Path(name))
+        yield lambda score, contender: Turns(score, contender, written)
 
 
-def _played(score: Score, case: Case, name: str, sounds: dict[str, EarSound]) -> Run:
-    device = SwapDevice.parse(case.device)
-    memory = parse_memory(case.memory)
-    rates = {sound.sample.sample_id: sound.sample.format.rate_hz for sound in score.sounds}
-    load_bytes = sum(load.memory for load in score.loads)
-    ear_case = EarCase(
-        name=str(case),
-        sounds=tuple(sounds.values()),
-        cues=tuple(_at_card_rate(cue, rates[cue.sample_id]) for cue in score.cues),
-        memory_factor=memory if isinstance(memory, float) else None,
-        memory_bytes=memory if isinstance(memory, int) else None,
-        read_iops=device.read_iops,
-        read_bytes_per_s=device.read_bytes_per_s,
-        idle=score.idle_ns > 0,
-        load_bytes=load_bytes,
-    )
-    # Four times what is stored, as floats, and everything else that may have to leave.
-    swap_bytes = LEAST_SWAP_BYTES + 8 * sum(sound.pcm_bytes for sound in sounds.values()) + 2 * load_bytes
-    watched = Watched(make_contender(name))
-    with Rig(RigOptions(swap_bytes=swap_bytes, zram=device.zram)) as rig:
-        disks = ", ".join(disk.name for disk in rig.disks)
-        heard = listen(watched, ear_case, rig)
-    return _run(heard, score, case, name, watched, device, disks, ear_case)
+class _Written:
+    """Sounds in files of a folder, each written when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[Sound, EarSound] = {}
+
+    def __call__(self, sound: Sound) -> EarSound:
+        """Return `sound` as the card takes it; raises as :func:`_write` does."""
+        if sound not in self._known:
+            self._known[sound] = _write(sound, self._folder)
+        return self._known[sound]
+
+
+class Turns:
+    """A contender's runs of one score, for the length of a ``with`` block: started at the first.
+
+    Parameters
+    ----------
+    score : Score
+        What it plays.
+    name : str
+        Who it is.
+    written : callable
+        Returns a sound as the card takes it.
+    """
+
+    def __init__(self, score: Score, name: str, written: Callable[[Sound], EarSound]) -> None:
+        self._score = score
+        self._name = name
+        self._written = written
+        self._rates = {sound.sample.sample_id: sound.sample.format.rate_hz for sound in score.sounds}
+        self._stack = contextlib.ExitStack()
+        self._device = ""
+        self._disks = ""
+        self._listener: Listener | None = None
+        self._watched: Watched | None = None
+
+    def __enter__(self) -> Turn:
+        return self._play
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def _play(self, case: Case) -> Run:
+        device = SwapDevice.parse(case.device)
+        if self._listener is None or self._device != case.device:
+            self._leave()
+            self._listener = self._enter(device)
+            self._device = case.device
+        ear_case = self._ear_case(case, device)
+        try:
+            heard = self._listener.hear(ear_case)
+        except BaseException:
+            self._leave()
+            raise
+        if self._watched is None:
+            raise StateError("nobody was started", remedy="Report this")
+        return _run(heard, self._score, case, self._name, self._watched, device, self._disks, ear_case)
+
+    def _enter(self, device: SwapDevice) -> Listener:
+        """Make a rig, and have the contender started in it when it plays."""
+        # Four times what is stored, as floats, and everything else that may have to leave.
+        swap_bytes = (
+            LEAST_SWAP_BYTES
+            + 8 * sum(self._written(sound).pcm_bytes for sound in self._score.sounds)
+            + 2 * sum(load.memory for load in self._score.loads)
+        )
+        with contextlib.ExitStack() as stack:
+            rig = stack.enter_context(Rig(RigOptions(swap_bytes=swap_bytes, zram=device.zram)))
+            self._disks = ", ".join(disk.name for disk in rig.disks)
+            listener = stack.enter_context(Listener(self._make, rig))
+            self._stack = stack.pop_all()
+        return listener
+
+    def _make(self) -> Watched:
+        self._watched = Watched(make_contender(self._name))
+        return self._watched
+
+    def _leave(self) -> None:
+        self._listener = None
+        self._stack.close()
+
+    def _ear_case(self, case: Case, device: SwapDevice) -> EarCase:
+        memory = parse_memory(case.memory)
+        return EarCase(
+            name=str(case),
+            sounds=tuple(self._written(sound) for sound in self._score.sounds),
+            cues=tuple(_at_card_rate(cue, self._rates[cue.sample_id]) for cue in self._score.cues),
+            memory_factor=memory if isinstance(memory, float) else None,
+            memory_bytes=memory if isinstance(memory, int) else None,
+            read_iops=device.read_iops,
+            read_bytes_per_s=device.read_bytes_per_s,
+            idle=self._score.idle_ns > 0,
+            loads=tuple(_load(load) for load in self._score.loads),
+        )
+
+
+def _load(load: LoadTable) -> Load:
+    stop_ns = None if load.until_s is None else round(load.until_s * NS_PER_S)
+    return Load(load.memory, load.rate, round(load.from_s * NS_PER_S), stop_ns, idle=load.idle)
 
 
 def _run(
@@ -182,6 +254,7 @@ def _timeline(heard: Heard, score: Score, watched: Watched, places: Sequence[Cal
     return Timeline(
         times_ns=times_ns,
         strips=watched.strips(order, times_ns),
+        mapped_only=watched.mapped_only,
         heads=[_head(cue, place) for cue, place in zip(heard.cues, places, strict=True)],
         hints_ns=[(cue.sample_id, cue.at_ns - cue.hint_ahead_ns) for cue in score.cues if cue.hint_ahead_ns]
         if watched.hears_hints

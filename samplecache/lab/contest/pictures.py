@@ -285,6 +285,8 @@ def _names(seen: Timeline) -> list[str]:
 def _title(axes: Axes, run: Run) -> None:
     broken = run.figures.glitches if run.figures else 0
     axes.set_title(_short(run.contender), loc="left", fontweight="bold")
+    if run.timeline and run.timeline.strips and run.timeline.mapped_only:
+        axes.set_title("pages that are mapped", loc="center", color=QUIET, fontsize=FONT_PT - 1)
     text = f"{broken} glitch{'' if broken == 1 else 'es'}" if broken else "no glitch"
     axes.set_title(text, loc="right", color=BROKEN if broken else FINE)
 

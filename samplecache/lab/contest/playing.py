@@ -23,8 +23,10 @@ RETRIES: Final = 2
 """How often a run that says nothing, or that the machine disturbed, is played again."""
 
 _Thing = TypeVar("_Thing")
-Player = Callable[[Score, Case, str], Run]
-"""Plays a score once in a machine as a contender."""
+Turn = Callable[[Case], Run]
+"""Plays a score in a machine; machines one after another."""
+Player = Callable[[Score, str], AbstractContextManager[Turn]]
+"""Gets ready to play a score as a contender, for the length of a block."""
 
 
 class Measuring(Protocol):
@@ -62,14 +64,20 @@ class Plan:
     seed: int
     retries: int = RETRIES
 
-    def turns(self) -> Iterator[tuple[int, Case, str]]:
-        """Yield repetition, case and contender of all runs, in their order."""
+    def turns(self) -> Iterator[tuple[int, str, list[Case]]]:
+        """Yield repetition, contender and the machines that it plays in now, in their order.
+
+        All contenders play with one swap device before the next. A contender is started for each, and plays in all of
+        that device's memory limits: in an order of their own, as contenders and devices are.
+        """
         order = random.Random(self.seed)  # noqa: S311 -- an order, no secret
+        devices = list(dict.fromkeys((case.kernel, case.device) for case in self.cases))
         for repetition in range(self.repetitions):
-            for case in _shuffled(order, self.cases):
+            for device in _shuffled(order, devices):
                 for contender in _shuffled(order, self.contenders):
-                    if case.measured or contender.startswith(SAMPLECACHE):
-                        yield repetition, case, contender
+                    cases = [case for case in self.cases if (case.kernel, case.device) == device]
+                    if cases[0].measured or contender.startswith(SAMPLECACHE):
+                        yield repetition, contender, _shuffled(order, cases)
 
 
 def _shuffled(order: random.Random, things: Sequence[_Thing]) -> list[_Thing]:
@@ -79,12 +87,15 @@ def _shuffled(order: random.Random, things: Sequence[_Thing]) -> list[_Thing]:
 def simulating(play: Play, registry: StrategyRegistry) -> Player:
     """Return what plays on the simulated kernel."""
 
-    def run(score: Score, case: Case, contender: str) -> Run:
-        strategy = contender.split(":")[1]
-        run = simulate(score, case, strategy, play.scenario.simulated_device, registry)
-        return run.model_copy(update={"contender": contender})
+    @contextlib.contextmanager
+    def ready(score: Score, contender: str) -> Iterator[Turn]:
+        def run(case: Case) -> Run:
+            played = simulate(score, case, contender.split(":")[1], play.scenario.simulated_device, registry)
+            return played.model_copy(update={"contender": contender})
 
-    return run
+        yield run
+
+    return ready
 
 
 def play_all(
@@ -111,32 +122,35 @@ def play_all(
     measure_with : Measuring
         Gets ready for the running kernel; only called if a case needs it.
     before, after, over : Callable
-        Told of each turn before it begins, of each run when it has ended, and of each turn when it will not be tried
+        Told of each run before it begins, of each try when it has ended, and of each run when it will not be tried
         again.
     """
     with contextlib.ExitStack() as stack:
         measure: Player | None = None
-        for repetition, case, contender in plan.turns():
-            if (case, contender, repetition) in log.settled():
+        for repetition, contender, cases in plan.turns():
+            waiting = [case for case in cases if (case, contender, repetition) not in log.settled()]
+            if not waiting:
                 continue
-            before(repetition, case, contender)
-            if case.measured and measure is None:
+            if waiting[0].measured and measure is None:
                 measure = stack.enter_context(measure_with())
-            player = measure if case.measured and measure is not None else simulate_with
-            for _ in range(1 + plan.retries):
-                run = _played(player, plan, repetition, case, contender)
-                log.add(run)
-                after(run)
-                if run.status not in (Status.NOISY, Status.WARM):
-                    break
-            over(repetition, case, contender)
+            player = measure if waiting[0].measured and measure is not None else simulate_with
+            score = plan.play.score(repetition, plan.seed)
+            with player(score, contender) as turn:
+                for case in waiting:
+                    before(repetition, case, contender)
+                    for _ in range(1 + plan.retries):
+                        run = _played(turn, score, repetition, case, contender)
+                        log.add(run)
+                        after(run)
+                        if run.status not in (Status.NOISY, Status.WARM):
+                            break
+                    over(repetition, case, contender)
 
 
-def _played(player: Player, plan: Plan, repetition: int, case: Case, contender: str) -> Run:
+def _played(turn: Turn, score: Score, repetition: int, case: Case, contender: str) -> Run:
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    score = plan.play.score(repetition, plan.seed)
     try:
-        run = player(score, case, contender)
+        run = turn(case)
     except (SamplecacheError, OSError, subprocess.SubprocessError) as error:
         run = Run(
             case=case, contender=contender, repetition=repetition, seed=score.seed, status=Status.FAILED, why=str(error)

@@ -199,6 +199,8 @@ class Timeline(_Record):
         When it was looked, from the beginning.
     strips : list of Strip
         Samples that sound, in the order of their first cue; empty where nobody can look into the contender's memory.
+    mapped_only : bool
+        Whether strips show pages that are mapped, rather than all that are in RAM.
     heads : list of Head
         Playheads, a cue each.
     hints_ns : list of tuple
@@ -213,6 +215,7 @@ class Timeline(_Record):
 
     times_ns: list[int]
     strips: list[Strip] = []
+    mapped_only: bool = False
     heads: list[Head] = []
     hints_ns: list[tuple[str, int]] = []
     major_faults: list[int] = []

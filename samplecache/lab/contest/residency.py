@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from samplecache.client.failure import ClientError
@@ -13,13 +13,18 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from samplecache.kernel.port import Tier
 from samplecache.lab.contest.records import Strip, digits
 from samplecache.lab.contest.simulated import PARTS
-from samplecache.lab.ear.contender import CueReport, Sound
+from samplecache.lab.ear.contender import CueReport, Sound, Stage
 from samplecache.lab.ear.contenders.served import Samplecache
-from samplecache.lab.ear.performing import BEGIN_NS
+from samplecache.lab.ear.performing import BEGIN_NS, read
+from samplecache.lab.ear.sound_pages import SoundPages
 
 INTERVAL_NS: Final = 200 * NS_PER_MS
-"""Each look costs the server a call a sample; five a second are less than a hundredth of a core."""
+"""Each look costs samplecache's server a call a sample; five a second are less than a hundredth of a core. Others are
+looked at from outside."""
 _IN_RAM: Final = bytes(int(tier >= Tier.SWAP_CACHE) for tier in range(256))
+
+Look = Callable[[], dict[str, bytes]]
+"""Returns for each sample a byte a page: 1 for what is there, 0 for what is not."""
 
 
 class Watched:
@@ -29,11 +34,18 @@ class Watched:
     ----------
     contender : Contender
         Which.
+
+    Attributes
+    ----------
+    mapped_only : bool
+        Whether pages that wait in the swap cache count as away: from outside nobody sees them.
     """
 
     def __init__(self, contender: Any) -> None:
         self._contender = contender
-        self._sounds: list[Sound] = []
+        self.mapped_only = not isinstance(contender, Samplecache)
+        self._stage: Stage | None = None
+        self._look: Look | None = None
         self._looks: list[tuple[int, dict[str, bytes]]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -41,19 +53,23 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._contender, name)
 
+    def start(self, stage: Stage) -> None:
+        """See :class:`Contender`."""
+        self._stage = stage
+        self._contender.start(stage)
+
     def prepare(self, sounds: Sequence[Sound]) -> None:
         """See :class:`Contender`."""
         self._contender.prepare(sounds)
-        self._sounds = list(sounds)
+        self._look = self._asking(sounds) if isinstance(self._contender, Samplecache) else self._peeping(sounds)
 
     def mix_pipe(self) -> int | None:
         """See :class:`Contender`. A performance is about to begin."""
-        if isinstance(self._contender, Samplecache):
-            self._looks = []
-            self._stopping.clear()
-            start_ns = MonotonicClock().now_ns() + BEGIN_NS
-            self._thread = threading.Thread(target=self._look, args=(start_ns,), name="residency", daemon=True)
-            self._thread.start()
+        self._looks = []
+        self._stopping.clear()
+        start_ns = MonotonicClock().now_ns() + BEGIN_NS
+        self._thread = threading.Thread(target=self._run, args=(start_ns,), name="residency", daemon=True)
+        self._thread.start()
         fd: int | None = self._contender.mix_pipe()
         return fd
 
@@ -83,16 +99,32 @@ class Watched:
             for name in order
         ]
 
-    def _look(self, start_ns: int) -> None:
+    def _asking(self, sounds: Sequence[Sound]) -> Look:
+        """Have samplecache itself say."""
+        names = [sound.sample_id for sound in sounds]
+
+        def ask() -> dict[str, bytes]:
+            return {
+                name: self._contender.client.residency(name, with_map=True).map.translate(_IN_RAM) for name in names
+            }
+
+        return ask
+
+    def _peeping(self, sounds: Sequence[Sound]) -> Look | None:
+        """Look into the memory of whoever has the samples, where that is allowed and they are found."""
+        keeper = self._contender.keeper()
+        if keeper is None or self._stage is None:
+            return None
+        with contextlib.suppress(OSError):
+            return SoundPages(keeper, {sound.sample_id: read(sound) for sound in sounds}, self._stage.directory).look
+        return None
+
+    def _run(self, start_ns: int) -> None:
         clock = MonotonicClock()
-        while True:
+        while self._look is not None:
             at_ns = clock.now_ns() - start_ns
-            with contextlib.suppress(ClientError):  # it is ending
-                found = {
-                    sound.sample_id: self._contender.client.residency(sound.sample_id, with_map=True).map
-                    for sound in self._sounds
-                }
-                self._looks.append((at_ns, {name: tiers.translate(_IN_RAM) for name, tiers in found.items()}))
+            with contextlib.suppress(ClientError, OSError):  # it is ending
+                self._looks.append((at_ns, self._look()))
             if self._stopping.wait(INTERVAL_NS / NS_PER_S):
                 return
 

@@ -17,7 +17,7 @@ from samplecache.lab.ear.path import Path, path
 from samplecache.lab.rig import Rig
 from samplecache.lab.workload import Cue
 
-__all__ = ["Case", "Contender", "ContenderFailedError", "Cue", "CueReport", "Sound", "Stage"]
+__all__ = ["Case", "Contender", "ContenderFailedError", "Cue", "CueReport", "Load", "Sound", "Stage"]
 
 
 class ContenderFailedError(StateError):
@@ -55,6 +55,31 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """A process that writes to all of its memory, round and round; see :mod:`samplecache.lab.ear.churn`.
+
+    Attributes
+    ----------
+    length_bytes : int
+        How much memory it has while it writes.
+    rate_bytes_per_s : int
+        How fast it writes, if memory comes in time.
+    start_ns : int
+        When it begins, from the beginning of the performance.
+    stop_ns : int or None
+        When it ends; with the performance if None.
+    idle : bool
+        Whether it begins before, when the sounds have just been made cold.
+    """
+
+    length_bytes: int
+    rate_bytes_per_s: int
+    start_ns: int = 0
+    stop_ns: int | None = None
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """What every contender is asked to do.
 
@@ -80,8 +105,8 @@ class Case:
         short sound that is none of these has just been played.
     victim_bytes : int
         Working set of the victim; 0 for none.
-    load_bytes : int
-        What a background load in the same memory writes round and round, beyond its limit's room; 0 for none.
+    loads : tuple of Load
+        Processes in the same memory that want some of it.
     """
 
     name: str
@@ -94,7 +119,7 @@ class Case:
     cold: bool = True
     idle: bool = False
     victim_bytes: int = 4 << 20
-    load_bytes: int = 0
+    loads: tuple[Load, ...] = ()
 
     def sound(self, cue: Cue) -> Sound:
         """Return what `cue` plays."""
@@ -220,6 +245,10 @@ class Contender(Protocol):
 
         Empty where the reports of :meth:`finish` have the faults, cue by cue.
         """
+        ...
+
+    def keeper(self) -> int | None:
+        """Return the process that has sounds in its memory, where others can look; None if none has."""
         ...
 
     def clients(self) -> Sequence[int]:

@@ -7,9 +7,9 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 import soundfile
@@ -18,24 +18,28 @@ from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from samplecache.errors import UnavailableError
 from samplecache.kernel import procfs
 from samplecache.lab.ear.card import Card
-from samplecache.lab.ear.contender import Case, Contender, ContenderFailedError, Cue, CueReport, Sound, Stage
-from samplecache.lab.ear.heard import CARD_FORMAT, PERIOD_FRAMES, Heard, HeardCue, Victim
-from samplecache.lab.ear.lines import LineProcess, end
+from samplecache.lab.ear.card_process import PERIOD_NS
+from samplecache.lab.ear.contender import Case, Contender, ContenderFailedError, Cue, CueReport, Load, Sound, Stage
+from samplecache.lab.ear.heard import CARD_FORMAT, Heard, HeardCue, Victim
+from samplecache.lab.ear.lines import LineProcess
 from samplecache.lab.ear.path import Path
 from samplecache.lab.ear.performing import BEGIN_NS, perform
 from samplecache.lab.ear.watching import Usage, Watch, processes_in, thread_faults
+from samplecache.lab.ear.witness_process import DistantWitness
 from samplecache.lab.rig import Limits, Rig
-from samplecache.witness import Witness
 
-NOISY_CARD_NS: Final = CARD_FORMAT.duration_ns(PERIOD_FRAMES)
+NOISY_CARD_NS: Final = PERIOD_NS
 """A card that was later than a period asked for more at once than a pipe holds."""
 NOISY_WITNESS_NS: Final = 15 * NS_PER_MS
-WITNESS_HISTORY_NS: Final = 900 * NS_PER_S
-"""The longest run."""
 COLD_FRACTION: Final = 0.9
 """How much of the pages needed must have come in from swap, or from files, in a run that was cold."""
 WARM_UP: Final = "warm-up"
-WARM_UP_FRAMES: Final = CARD_FORMAT.rate_hz // 2
+"""A sound that has the contender's own memory in RAM again: played while all is unlimited but memory."""
+REHEARSAL: Final = "rehearsal"
+"""One that is cold, and played within all limits just before the performance: on no machine is the first sound ever
+played the one that matters, and whoever measures what page-ins take has not measured another disk."""
+SHORT_FRAMES: Final = CARD_FORMAT.rate_hz // 4
+"""Their length: a tenth of a second of a device that reads 2 MB/s."""
 SETTLED_ROUNDS: Final = 16
 """Rounds of the victim: once through its working set."""
 SETTLE_NS: Final = 5 * NS_PER_S
@@ -47,132 +51,195 @@ PAGE_BYTES: Final = 4096
 
 
 def listen(contender: Contender, case: Case, rig: Rig) -> Heard:
-    """Start `contender`, have it play `case` once, end it, and return what was heard.
+    """Start `contender`, have it play `case` once, end it, and return what was heard; see :class:`Listener`."""
+    with Listener(lambda: contender, rig) as listener:
+        return listener.hear(case)
 
-    Blocks for as long as the case sounds and some seconds more. `rig` has to be entered; nobody else may be in it.
+
+class Listener:
+    """Has a contender play cases one after another in one rig, for the length of a ``with`` block.
+
+    The contender is started once and told the sounds once; then it is made cold and limited anew for each case. All
+    cases have the same sounds, victim and loads.
 
     Parameters
     ----------
-    contender : Contender
-        Who plays; it must not have been started.
-    case : Case
-        What.
+    make : callable
+        Returns a contender that has not been started: one is made for the first case, and for the next after it failed.
     rig : Rig
-        Its limits are set, and lifted again.
-
-    Returns
-    -------
-    Heard
-        With `failed` or `discarded` set where it says why nothing was heard, or nothing that counts. Errors of the run
-        itself are raised.
-
-    Raises
-    ------
-    NotPermittedError
-        A program that the contender needs is missing.
+        Entered, with nobody in it. Its limits are set, and lifted again.
     """
-    stage = Stage(rig, rig.make_directory())
-    heard = Heard(contender.name, "", case.name, sound_bytes=sum(sound.pcm_bytes for sound in case.sounds))
-    try:
+
+    def __init__(self, make: Callable[[], Contender], rig: Rig) -> None:
+        self._make = make
+        self._rig = rig
+        self._stack = contextlib.ExitStack()
+        self._run: _Run | None = None
+        self._so_far = Heard("", "", "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the contender and all that was started with it; may be called again."""
+        self._run = None
+        self._stack.close()
+
+    def hear(self, case: Case) -> Heard:
+        """Have `case` played once, and return what was heard. Blocks for as long as it sounds and some seconds more.
+
+        Returns
+        -------
+        Heard
+            With `failed` or `discarded` set where it says why nothing was heard, or nothing that counts. Errors of the
+            run itself are raised.
+
+        Raises
+        ------
+        NotPermittedError
+            A program that the contender needs is missing.
+        """
+        try:
+            run = self._run or self._start(case)
+            heard = dataclasses.replace(self._so_far, case=case.name, notes=tuple(run.contender.notes()))
+            heard = dataclasses.replace(heard, limit_bytes=run.squeeze(case, heard.base_bytes))
+            heard = run.perform(case, heard)
+            return dataclasses.replace(heard, discarded=why_discarded(heard, case, run.contender))
+        except ContenderFailedError as error:
+            self.close()
+            return dataclasses.replace(self._so_far, case=case.name, failed=str(error))
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, case: Case) -> _Run:
+        """Start all that is needed, and have the contender keep the sounds."""
+        contender = self._make()
+        sound_bytes = sum(sound.pcm_bytes for sound in case.sounds)
+        self._so_far = Heard(contender.name, "", case.name, sound_bytes=sound_bytes)
         with contextlib.ExitStack() as stack:
-            stack.callback(_empty, rig)
-            stack.callback(rig.limit, Limits())
+            stage = Stage(self._rig, self._rig.make_directory())
+            stack.callback(_empty, self._rig)
+            stack.callback(self._rig.limit, Limits())
             stack.callback(contender.close)
-            heard = dataclasses.replace(heard, version=contender.version)
+            self._note(version=contender.version)
+            card = stack.enter_context(Card())
+            witness = stack.enter_context(DistantWitness(stage.directory / "witness.log"))
             victim = stack.enter_context(_victim(stage, case))
+            loads = [stack.enter_context(_load(stage, number, load)) for number, load in enumerate(case.loads)]
             contender.start(stage)
-            run = _Run(contender, case, stage, victim)
-            heard = dataclasses.replace(heard, base_bytes=run.measure_base())
-            heard = dataclasses.replace(heard, stored_bytes=run.prepare())
-            if case.load_bytes:
-                stack.enter_context(_load(stage, case, run))
-            heard = dataclasses.replace(heard, limit_bytes=run.squeeze(heard.base_bytes))
-            heard = run.perform(dataclasses.replace(heard, notes=tuple(contender.notes())))
-            return dataclasses.replace(heard, discarded=why_discarded(heard, case, contender))
-    except ContenderFailedError as error:
-        return dataclasses.replace(heard, failed=str(error), notes=tuple(contender.notes()))
+            run = _Run(contender, stage, card, witness, victim, loads)
+            self._note(base_bytes=run.measure_base(case))
+            self._note(stored_bytes=run.prepare(case))
+            self._stack = stack.pop_all()
+        self._run = run
+        return run
+
+    def _note(self, **known: Any) -> None:
+        self._so_far = dataclasses.replace(self._so_far, **known)
 
 
 class _Run:
-    """The steps of a run, in the order of its methods."""
+    """The steps of a run, in the order of its methods; those from :meth:`squeeze` on again for each case."""
 
-    def __init__(self, contender: Contender, case: Case, stage: Stage, victim: LineProcess | None) -> None:
-        self._contender = contender
-        self._case = case
-        self._stage = stage
+    def __init__(
+        self,
+        contender: Contender,
+        stage: Stage,
+        card: Card,
+        witness: DistantWitness,
+        victim: LineProcess | None,
+        loads: Sequence[LineProcess],
+    ) -> None:
+        self.contender = contender
+        self._loads = loads
         self._rig = stage.rig
+        self._card = card
+        self._witness = witness
         self._victim = victim
-        self._warm_up = _write_warm_up(stage)
         self._clock = MonotonicClock()
-        self.others = [] if victim is None else [victim.process.pid]
-        """Processes in the rig that are not the contender's."""
+        self._warm_up, self._rehearsal = (_write_noise(stage, name) for name in (WARM_UP, REHEARSAL))
 
     def pids(self) -> list[int]:
         """Return the contender's processes in the rig."""
-        return processes_in(self._rig.groups[-1], self.others)
+        others = [each.process.pid for each in (self._victim, *self._loads) if each is not None]
+        return processes_in(self._rig.groups[-1], others)
 
-    def measure_base(self) -> int:
-        """Return what contender and victim need in RAM while a short sound plays, and no more than that."""
-        self._contender.prepare([self._warm_up])
+    def measure_base(self, case: Case) -> int:
+        """Return what all need in RAM while short sounds play, and no more than that; of loads a page."""
+        self.contender.prepare([self._warm_up, self._rehearsal])
         self._rig.reclaim()
-        self._play_warm_up()
+        for process in self._loads:
+            process.ask(do="begin", length_bytes=PAGE_BYTES, start_ns=0)
+        self._play(self._warm_up, most_together(case))
         self._settle()
-        return self._rig.working_bytes
+        base_bytes = self._rig.working_bytes
+        for process in self._loads:
+            process.ask(do="stop")
+        return base_bytes
 
-    def prepare(self) -> int:
+    def prepare(self, case: Case) -> int:
         """Have the sounds kept; return by how much the contender grew."""
         before = Usage.of(self.pids())
-        self._contender.prepare(self._case.sounds)
+        self.contender.prepare(case.sounds)
         after = Usage.of(self.pids())
         return after.anonymous_bytes + after.swapped_bytes - before.anonymous_bytes - before.swapped_bytes
 
-    def squeeze(self, base_bytes: int) -> int | None:
+    def squeeze(self, case: Case, base_bytes: int) -> int | None:
         """Make all cold, and set the limits; return the memory limit."""
-        case = self._case
+        self._rig.limit(Limits())
         if case.cold:
-            self._contender.make_cold()
+            self.contender.make_cold()
             self._rig.reclaim()
         limit_bytes = case.memory_bytes
         if case.memory_factor is not None:
-            stored = sum(sound.frames for sound in case.sounds) * CARD_FORMAT.channels * self._contender.encoding_bytes
+            stored = sum(sound.frames for sound in case.sounds) * CARD_FORMAT.channels * self.contender.encoding_bytes
             limit_bytes = base_bytes + round(case.memory_factor * stored)
         try:
             self._rig.limit(Limits(memory_bytes=limit_bytes))
         except UnavailableError as error:
             raise ContenderFailedError(
-                f"{self._contender.name} has {self._rig.memory_bytes} bytes that cannot be swapped out, and the limit "
+                f"{self.contender.name} has {self._rig.memory_bytes} bytes that cannot be swapped out, and the limit "
                 f"is {limit_bytes}",
                 remedy="Give it more memory, or lock less",
             ) from error
+        for process, load in zip(self._loads, case.loads, strict=True):
+            if load.idle:
+                process.ask(do="begin", length_bytes=load.length_bytes, start_ns=0)
         if not case.idle:
-            self._play_warm_up()
+            self._play(self._warm_up, most_together(case))
         self._settle()
         self._rig.limit(Limits(limit_bytes, case.read_iops, case.read_bytes_per_s))
+        if case.cold and not case.idle:
+            self._play(self._rehearsal, 1)
         return limit_bytes
 
-    def perform(self, heard: Heard) -> Heard:
+    def perform(self, case: Case, heard: Heard) -> Heard:
         """Play, and return `heard` with what came of it."""
-        case, contender = self._case, self._contender
+        contender = self.contender
         threads = contender.playing_threads()
         faults_before = thread_faults(threads)
         usage_before, clients_before = Usage.of(self.pids()), Usage.of(contender.clients())
         swap_before = procfs.swap_counts()
         if self._victim is not None:
             self._victim.ask(do="begin")
-        with (
-            Card() as card,
-            Witness(history_ns=WITNESS_HISTORY_NS) as witness,
-            Watch(self.pids, self._clock.now_ns() + BEGIN_NS) as watch,
-        ):
-            performance = perform(contender, case.cues, case.sounds, card)
+        with Watch(self.pids, self._clock.now_ns() + BEGIN_NS) as watch:
+            performance = perform(
+                contender, case.cues, case.sounds, self._card, lambda start_ns: self._begin(case, start_ns)
+            )
             # What came after the last frame, the listener's own looking through what it heard too, harmed nobody.
             window = (performance.start_ns, performance.over_ns)
-            late_ns = (witness.lateness_between(*window), card.late_between(*window))
+            late_ns = (self._witness.lateness_between(*window), self._card.late_between(*window))
         swap_after = procfs.swap_counts()
         victim = None if self._victim is None else Victim(**self._victim.ask(do="report"))
         usage = Usage.of(self.pids()) - usage_before
         clients = Usage.of(contender.clients()) - clients_before
         faults_after = thread_faults(threads)
+        for load in self._loads:
+            load.ask(do="stop")
         reports = contender.finish()
         told = [_with_report(cue, reports.get(number)) for number, cue in enumerate(performance.cues)]
         return dataclasses.replace(
@@ -193,11 +260,19 @@ class _Run:
             timeline=tuple(watch.moments),
         )
 
-    def _play_warm_up(self) -> None:
-        """Have a short sound played, so that what playing takes is in RAM."""
-        with Card() as card:
-            perform(self._contender, (Cue(WARM_UP, 0, hint_ahead_ns=None),), (self._warm_up,), card)
-        self._contender.finish()
+    def _begin(self, case: Case, start_ns: int) -> None:
+        """Tell loads when the performance begins."""
+        for process, load in zip(self._loads, case.loads, strict=True):
+            if not load.idle:
+                process.ask(do="begin", length_bytes=load.length_bytes, start_ns=start_ns + load.start_ns)
+            if load.stop_ns is not None:
+                process.ask(do="until", stop_ns=start_ns + load.stop_ns)
+
+    def _play(self, sound: Sound, times: int) -> None:
+        """Have a short sound played, so many times at once, each a period after the one before."""
+        cues = tuple(Cue(sound.sample_id, number * PERIOD_NS, hint_ahead_ns=None) for number in range(times))
+        perform(self.contender, cues, (sound,), self._card)
+        self.contender.finish()
 
     def _settle(self) -> None:
         """Wait until the victim has its working set again, or `SETTLE_NS`."""
@@ -251,22 +326,31 @@ def _victim(stage: Stage, case: Case) -> Iterator[LineProcess | None]:
 
 
 @contextlib.contextmanager
-def _load(stage: Stage, case: Case, run: _Run) -> Iterator[None]:
-    """Run the background load in the rig."""
-    process = stage.rig.popen([sys.executable, "-m", "samplecache.lab.ear.churn", str(case.load_bytes)])
-    run.others.append(process.pid)
+def _load(stage: Stage, number: int, load: Load) -> Iterator[LineProcess]:
+    """Run a background load in the rig, which does not begin yet."""
+    argv = [sys.executable, "-m", "samplecache.lab.ear.churn", str(load.rate_bytes_per_s)]
+    process = LineProcess("a load", partial(stage.rig.popen, argv), stage.directory / f"load-{number}.log")
     try:
-        yield
+        process.ask(do="stop")
+        yield process
     finally:
-        end(process)
+        process.close()
 
 
-def _write_warm_up(stage: Stage) -> Sound:
+def most_together(case: Case) -> int:
+    """Return how many cues of `case` sound at the same time at most, if all are in time."""
+    spans = [(cue.at_ns, cue.at_ns + CARD_FORMAT.duration_ns(case.path(cue).frames)) for cue in case.cues]
+    return max(sum(start <= begin < stop for start, stop in spans) for begin, _ in spans)
+
+
+def _write_noise(stage: Stage, name: str) -> Sound:
     """Write a short sound of noise, which no contender could know by heart."""
-    path = stage.directory / f"{WARM_UP}.wav"
-    noise = np.random.default_rng(0).integers(-1000, 1000, (WARM_UP_FRAMES, CARD_FORMAT.channels), np.int16)
+    path = stage.directory / f"{name}.wav"
+    noise = np.random.default_rng(list(name.encode())).integers(
+        -1000, 1000, (SHORT_FRAMES, CARD_FORMAT.channels), np.int16
+    )
     soundfile.write(path, noise, CARD_FORMAT.rate_hz, "PCM_16")
-    return Sound(WARM_UP, path, WARM_UP_FRAMES)
+    return Sound(name, path, SHORT_FRAMES)
 
 
 def _pages_needed(case: Case, encoding_bytes: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -11,8 +11,8 @@ import soundfile
 
 from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from samplecache.errors import StateError
-from samplecache.lab.ear.accounting import CueEar, MixEar
-from samplecache.lab.ear.card import Card
+from samplecache.lab.ear.accounting import Period, gaps
+from samplecache.lab.ear.card import Card, Recording
 from samplecache.lab.ear.contender import Contender, Cue, Sound
 from samplecache.lab.ear.heard import CARD_FORMAT, Glitch, GlitchKind, HeardCue
 from samplecache.lab.ear.path import Path, path
@@ -66,10 +66,23 @@ class Performance:
     over_ns: int
 
 
-def perform(contender: Contender, cues: Sequence[Cue], sounds: Sequence[Sound], card: Card) -> Performance:
+def perform(
+    contender: Contender,
+    cues: Sequence[Cue],
+    sounds: Sequence[Sound],
+    card: Card,
+    begins: Callable[[int], object] = lambda start_ns: None,
+) -> Performance:
     """Have `contender` play `cues` into `card`; return what was heard of each when all is over.
 
-    Blocks for as long as it takes: until all is heard, or nothing comes any more.
+    Blocks for as long as it takes: until all is heard, or nothing comes any more. The card is empty then.
+
+    Parameters
+    ----------
+    contender, cues, sounds, card
+        Who plays what, and who hears it.
+    begins : callable
+        Told from when times are counted, a fraction of a second before that.
 
     Raises
     ------
@@ -85,15 +98,19 @@ def perform(contender: Contender, cues: Sequence[Cue], sounds: Sequence[Sound], 
     hints = [(max(0, cue.at_ns - cue.hint_ahead_ns), False, n) for n, cue in enumerate(cues) if cue.hint_ahead_ns]
     plays = [(cue.at_ns, True, n) for n, cue in enumerate(cues)]
     start_ns = clock.now_ns() + BEGIN_NS
-    for at_ns, is_play, number in sorted(hints + plays):
-        clock.sleep_until(start_ns + at_ns)
-        card.check()
-        if is_play:
-            hearing.asked(number, clock.now_ns(), contender.play(number, cues[number]))
-        else:
-            contender.hint(cues[number])
-    _wait_until_heard(hearing, card, clock)
-    return Performance(tuple(hearing.cues(start_ns)), start_ns, max(start_ns, hearing.over_ns()))
+    begins(start_ns)
+    try:
+        for at_ns, is_play, number in sorted(hints + plays):
+            clock.sleep_until(start_ns + at_ns)
+            card.check()
+            if is_play:
+                hearing.asked(number, clock.now_ns(), contender.play(number, cues[number]))
+            else:
+                contender.hint(cues[number])
+        _wait_until_heard(hearing, card, clock)
+        return Performance(tuple(hearing.cues(start_ns)), start_ns, max(start_ns, hearing.over_ns()))
+    finally:
+        card.unplug()
 
 
 def read(sound: Sound) -> Pcm:
@@ -133,41 +150,40 @@ class Separate:
         self._card = card
         self._cues = cues
         self._expected = expected
-        self._asked: dict[int, tuple[int, int, CueEar]] = {}
+        self._asked: dict[int, tuple[int, Recording]] = {}
 
     def asked(self, number: int, at_ns: int, fd: int | None) -> None:
         """See :class:`Hearing`."""
         if fd is None:
             raise StateError("a contender that does not mix gave no pipe", remedy="Have its play return one")
-        ear = CueEar(len(self._expected[number]))
-        self._asked[number] = (at_ns, fd, ear)
-        self._card.plug(fd, ear)
+        self._asked[number] = (at_ns, self._card.plug(fd, len(self._expected[number])))
 
     def progress(self) -> int:
         """See :class:`Hearing`."""
-        return sum(ear.heard_frames for _, _, ear in self._asked.values())
+        return sum(recording.frames for _, recording in self._asked.values())
 
     def complete(self) -> bool:
         """See :class:`Hearing`."""
-        return all(ear.complete for _, _, ear in self._asked.values())
+        return all(recording.frames >= len(self._expected[number]) for number, (_, recording) in self._asked.items())
 
     def over_ns(self) -> int:
         """See :class:`Hearing`."""
-        return max((ear.periods[-1].due_ns for _, _, ear in self._asked.values() if ear.periods), default=0)
+        return max((own[-1].due_ns for _, recording in self._asked.values() if (own := recording.periods)), default=0)
 
     def cues(self, start_ns: int) -> list[HeardCue]:
         """See :class:`Hearing`."""
         return [self._cue(number, start_ns, *asked) for number, asked in sorted(self._asked.items())]
 
-    def _cue(self, number: int, start_ns: int, asked_ns: int, fd: int, ear: CueEar) -> HeardCue:
-        glitches = ear.glitches(start_ns) + _foreign(self._card.recording(fd), self._expected[number], ear, start_ns)
+    def _cue(self, number: int, start_ns: int, asked_ns: int, recording: Recording) -> HeardCue:
+        periods = recording.periods[:]
+        foreign = _foreign(recording.pcm, self._expected[number], periods, start_ns)
         return HeardCue(
             self._cues[number].sample_id,
             asked_ns - start_ns,
-            ear.periods[0].due_ns - asked_ns if ear.periods else None,
+            periods[0].due_ns - asked_ns if periods else None,
             len(self._expected[number]),
-            ear.heard_frames,
-            tuple(sorted(glitches, key=lambda glitch: glitch.at_ns)),
+            sum(period.frames for period in periods),
+            tuple(sorted(gaps(periods, start_ns) + foreign, key=lambda glitch: glitch.at_ns)),
         )
 
 
@@ -186,30 +202,27 @@ class Mixed:
     """Looking takes CPU, and with the GIL held."""
 
     def __init__(self, card: Card, cues: Sequence[Cue], expected: Sequence[Pcm], fd: int) -> None:
-        self._card = card
         self._cues = cues
         self._expected = expected
-        self._fd = fd
-        self._ear = MixEar()
+        self._recording = card.plug(fd, None)
         self._asked: dict[int, int] = {}
         self._next_look_frames = 0
         self._heard_frames = 0
-        card.plug(fd, self._ear)
 
     def asked(self, number: int, at_ns: int, fd: int | None) -> None:
         """See :class:`Hearing`."""
         self._asked[number] = at_ns
-        self._next_look_frames = max(self._next_look_frames, self._taken_frames() + len(self._expected[number]))
+        self._next_look_frames = max(self._next_look_frames, self._recording.frames + len(self._expected[number]))
 
     def progress(self) -> int:
         """See :class:`Hearing`. Silence is progress until all could have been heard; then only sound is."""
-        return self._heard_frames or min(self._taken_frames(), self._next_look_frames)
+        return self._heard_frames or min(self._recording.frames, self._next_look_frames)
 
     def complete(self) -> bool:
         """See :class:`Hearing`. Looks once all could be over, and then each time `LOOK_FRAMES` more have been taken."""
-        if self._taken_frames() < self._next_look_frames:
+        if self._recording.frames < self._next_look_frames:
             return False
-        self._next_look_frames = self._taken_frames() + self.LOOK_FRAMES
+        self._next_look_frames = self._recording.frames + self.LOOK_FRAMES
         unmixed = self._unmixed(0)
         self._heard_frames = sum(one.heard_frames for one in unmixed)
         return all(
@@ -219,10 +232,10 @@ class Mixed:
 
     def over_ns(self) -> int:
         """See :class:`Hearing`."""
-        sounding = np.flatnonzero(self._card.recording(self._fd).any(axis=1))
+        sounding = np.flatnonzero(self._recording.pcm.any(axis=1))
         if not len(sounding):
             return 0
-        periods = self._ear.periods[:]
+        periods = self._recording.periods
         taken = np.cumsum([period.frames for period in periods])
         return periods[int(np.searchsorted(taken, sounding[-1], "right"))].due_ns
 
@@ -241,24 +254,21 @@ class Mixed:
             for (number, at_ns), one in zip(sorted(self._asked.items()), unmixed, strict=True)
         ]
 
-    def _taken_frames(self) -> int:
-        return sum(period.frames for period in self._ear.periods)
-
     def _unmixed(self, start_ns: int) -> list[Unmixed]:
         asked = [Asked(at_ns, self._expected[number]) for number, at_ns in sorted(self._asked.items())]
-        recording = self._card.recording(self._fd)
-        periods = self._ear.periods[:]  # which the card goes on writing to
-        return unmix(asked, recording[: sum(period.frames for period in periods)], periods, start_ns)
+        periods = self._recording.periods[:]  # which the card goes on with
+        frames = sum(period.frames for period in periods)
+        return unmix(asked, self._recording.pcm[:frames], periods, start_ns)
 
 
-def _foreign(heard: Pcm, expected: Pcm, ear: CueEar, start_ns: int) -> tuple[Glitch, ...]:
+def _foreign(heard: Pcm, expected: Pcm, periods: Sequence[Period], start_ns: int) -> tuple[Glitch, ...]:
     """Return where what was heard is not what was expected, as one glitch."""
     wrong = np.flatnonzero((heard != expected[: len(heard)]).any(axis=1))
     if not len(wrong):
         return ()
     at_ns = next(
         period.due_ns
-        for period, stop in zip(ear.periods, np.cumsum([period.frames for period in ear.periods]), strict=True)
+        for period, stop in zip(periods, np.cumsum([period.frames for period in periods]), strict=True)
         if stop > wrong[0]
     )
     return (Glitch(GlitchKind.FOREIGN, int(wrong[0]), int(wrong[-1] - wrong[0]) + 1, at_ns - start_ns),)

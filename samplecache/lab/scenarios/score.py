@@ -209,12 +209,10 @@ def perform(scenario: Scenario, sounds: Sequence[Sound], folder: Path, seed: int
     loads = tuple(
         load.model_copy(
             update={
-                "from_s": load.from_s + shift_ns / NS_PER_S,
+                "from_s": load.from_s and load.from_s + shift_ns / NS_PER_S,  # from the beginning is from the beginning
                 "until_s": None if load.until_s is None else load.until_s + shift_ns / NS_PER_S,
             }
         )
-        if load.from_s
-        else load
         for load in scenario.loads
     )
     cues.sort(key=lambda cue: (cue.at_ns, cue.sample_id))

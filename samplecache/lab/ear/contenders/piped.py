@@ -61,6 +61,10 @@ class PipedPlayer:
         """Return none."""
         return ()
 
+    def keeper(self) -> int | None:
+        """Return the player."""
+        return self.player.process.pid
+
     def clients(self) -> Sequence[int]:
         """Return none."""
         return ()

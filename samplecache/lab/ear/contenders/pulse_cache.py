@@ -133,6 +133,10 @@ class PulseSampleCache(abc.ABC):
         self._requests.put(cue.sample_id)
         return None
 
+    def keeper(self) -> int | None:
+        """Return the server."""
+        return self.server.process.pid
+
     def clients(self) -> Sequence[int]:
         """Return none: the client is a thread of the listener, and asks only."""
         return ()

@@ -116,6 +116,10 @@ class Samplecache(PipedPlayer):
         }
         return {"frames": way.frames, "seeks": way.seeks, "options": options}
 
+    def keeper(self) -> int | None:
+        """Return the server."""
+        return None if self._server is None else self._server.pid
+
     def clients(self) -> Sequence[int]:
         """Return the player, which takes CPU for gRPC."""
         return (self.player.process.pid,)

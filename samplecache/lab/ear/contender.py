@@ -11,19 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from samplecache.errors import StateError
+from samplecache.lab.ear.failure import ContenderFailedError
 from samplecache.lab.ear.heard import CARD_FORMAT
 from samplecache.lab.ear.path import Path, path
 from samplecache.lab.rig import Rig
 from samplecache.lab.workload import Cue
 
 __all__ = ["Case", "Contender", "ContenderFailedError", "Cue", "CueReport", "Load", "Sound", "Stage"]
-
-
-class ContenderFailedError(StateError):
-    """A contender cannot play this case, or has died of it. That is a result, not a fault of the run."""
-
-    reason = "CONTENDER_FAILED"
 
 
 @dataclass(frozen=True, slots=True)

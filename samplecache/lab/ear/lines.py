@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from samplecache.errors import SamplecacheError
-from samplecache.lab.ear.contender import ContenderFailedError
+from samplecache.lab.ear.failure import ContenderFailedError
 
 PATIENCE_S: Final = 120.0
 """For an answer; storing sounds under a tight limit swaps."""

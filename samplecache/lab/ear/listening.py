@@ -38,8 +38,10 @@ WARM_UP: Final = "warm-up"
 REHEARSAL: Final = "rehearsal"
 """One that is cold, and played within all limits just before the performance: on no machine is the first sound ever
 played the one that matters, and whoever measures what page-ins take has not measured another disk."""
-SHORT_FRAMES: Final = CARD_FORMAT.rate_hz // 4
-"""Their length: a tenth of a second of a device that reads 2 MB/s."""
+WARM_UP_FRAMES: Final = CARD_FORMAT.rate_hz
+"""Long enough for what a server does now and then."""
+REHEARSAL_FRAMES: Final = CARD_FORMAT.rate_hz // 4
+"""As floats a tenth of a second of a device that reads 2 MB/s."""
 SETTLED_ROUNDS: Final = 16
 """Rounds of the victim: once through its working set."""
 SETTLE_NS: Final = 5 * NS_PER_S
@@ -161,7 +163,8 @@ class _Run:
         self._witness = witness
         self._victim = victim
         self._clock = MonotonicClock()
-        self._warm_up, self._rehearsal = (_write_noise(stage, name) for name in (WARM_UP, REHEARSAL))
+        self._warm_up = _write_noise(stage, WARM_UP, WARM_UP_FRAMES)
+        self._rehearsal = _write_noise(stage, REHEARSAL, REHEARSAL_FRAMES)
 
     def pids(self) -> list[int]:
         """Return the contender's processes in the rig."""
@@ -320,6 +323,7 @@ def _victim(stage: Stage, case: Case) -> Iterator[LineProcess | None]:
     argv = [sys.executable, "-m", "samplecache.lab.ear.victim", str(case.victim_bytes)]
     victim = LineProcess("the victim", partial(stage.rig.popen, argv), stage.directory / "victim.log")
     try:
+        victim.ask(do="begin")  # while it starts it takes ten times the memory that it needs later
         yield victim
     finally:
         victim.close()
@@ -343,14 +347,12 @@ def most_together(case: Case) -> int:
     return max(sum(start <= begin < stop for start, stop in spans) for begin, _ in spans)
 
 
-def _write_noise(stage: Stage, name: str) -> Sound:
+def _write_noise(stage: Stage, name: str, frames: int) -> Sound:
     """Write a short sound of noise, which no contender could know by heart."""
     path = stage.directory / f"{name}.wav"
-    noise = np.random.default_rng(list(name.encode())).integers(
-        -1000, 1000, (SHORT_FRAMES, CARD_FORMAT.channels), np.int16
-    )
+    noise = np.random.default_rng(list(name.encode())).integers(-1000, 1000, (frames, CARD_FORMAT.channels), np.int16)
     soundfile.write(path, noise, CARD_FORMAT.rate_hz, "PCM_16")
-    return Sound(name, path, SHORT_FRAMES)
+    return Sound(name, path, frames)
 
 
 def _pages_needed(case: Case, encoding_bytes: int) -> int:

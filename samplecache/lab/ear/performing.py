@@ -14,7 +14,7 @@ from samplecache.errors import StateError
 from samplecache.lab.ear.accounting import Period, gaps
 from samplecache.lab.ear.card import Card, Recording
 from samplecache.lab.ear.contender import Contender, Cue, Sound
-from samplecache.lab.ear.heard import CARD_FORMAT, Glitch, GlitchKind, HeardCue
+from samplecache.lab.ear.heard import PERIOD_FRAMES, Glitch, GlitchKind, HeardCue
 from samplecache.lab.ear.path import Path, path
 from samplecache.lab.ear.unmixing import Asked, Pcm, Unmixed, unmix
 
@@ -198,31 +198,32 @@ class Mixed:
         The pipe.
     """
 
-    LOOK_FRAMES: Final = CARD_FORMAT.rate_hz // 2
-    """Looking takes CPU, and with the GIL held."""
+    LOOK_PERIODS: Final = 25
+    """How often is looked. By periods, which go on: a server that plays nothing may write nothing."""
 
     def __init__(self, card: Card, cues: Sequence[Cue], expected: Sequence[Pcm], fd: int) -> None:
         self._cues = cues
         self._expected = expected
         self._recording = card.plug(fd, None)
         self._asked: dict[int, int] = {}
-        self._next_look_frames = 0
+        self._next_look = 0
         self._heard_frames = 0
 
     def asked(self, number: int, at_ns: int, fd: int | None) -> None:
         """See :class:`Hearing`."""
         self._asked[number] = at_ns
-        self._next_look_frames = max(self._next_look_frames, self._recording.frames + len(self._expected[number]))
+        could_last = -(-len(self._expected[number]) // PERIOD_FRAMES)
+        self._next_look = max(self._next_look, len(self._recording.periods) + could_last)
 
     def progress(self) -> int:
         """See :class:`Hearing`. Silence is progress until all could have been heard; then only sound is."""
-        return self._heard_frames or min(self._recording.frames, self._next_look_frames)
+        return self._heard_frames or min(len(self._recording.periods), self._next_look)
 
     def complete(self) -> bool:
-        """See :class:`Hearing`. Looks once all could be over, and then each time `LOOK_FRAMES` more have been taken."""
-        if self._recording.frames < self._next_look_frames:
+        """See :class:`Hearing`. Looks once all could be over, and then every `LOOK_PERIODS`."""
+        if len(self._recording.periods) < self._next_look:
             return False
-        self._next_look_frames = self._recording.frames + self.LOOK_FRAMES
+        self._next_look = len(self._recording.periods) + self.LOOK_PERIODS
         unmixed = self._unmixed(0)
         self._heard_frames = sum(one.heard_frames for one in unmixed)
         return all(

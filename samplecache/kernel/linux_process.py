@@ -10,6 +10,7 @@ from samplecache.kernel.linux_region import call, declare
 
 MCL_CURRENT: Final = 1
 MCL_FUTURE: Final = 2
+MCL_ONFAULT: Final = 4
 """From ``bits/mman-linux.h``; the same on all architectures but a few that nobody plays sound on."""
 
 _mlockall = declare("mlockall", ctypes.c_int, ctypes.c_int)
@@ -23,8 +24,25 @@ def lock_process() -> None:
     LockLimitError
         RLIMIT_MEMLOCK does not allow it.
     """
+    _lock(MCL_CURRENT | MCL_FUTURE)
+
+
+def lock_present() -> None:
+    """Lock what the process has in RAM now, and what of its mappings comes there later; not what it maps later.
+
+    Never blocks for long: nothing is brought in. Counts against RLIMIT_MEMLOCK with all that is mapped.
+
+    Raises
+    ------
+    LockLimitError
+        RLIMIT_MEMLOCK does not allow it.
+    """
+    _lock(MCL_CURRENT | MCL_ONFAULT)
+
+
+def _lock(flags: int) -> None:
     try:
-        call(_mlockall, MCL_CURRENT | MCL_FUTURE)
+        call(_mlockall, flags)
     except OSError as error:
         raise LockLimitError(
             f"mlockall failed: {error.strerror}", remedy="Raise the limit with 'ulimit -l unlimited', or run as root"

@@ -45,6 +45,9 @@ class ServerConfig(BaseSettings):
     seed: int = Field(0, description="Seed of the simulated kernel.")
     budget: ByteSize = Field(ByteSize(1 << 30), description="The most that all samples may take.")
     lock_budget: ByteSize | None = Field(None, description="The most to lock; default RLIMIT_MEMLOCK less a reserve.")
+    lock_server: bool = Field(
+        False, description="Whether to lock the server's own memory, samples apart: some 60 MiB. Needs CAP_IPC_LOCK."
+    )
     trigger_lock: ByteSize | None = Field(
         None, description="The most to lock for heads of trigger samples; default three quarters of lock_budget."
     )

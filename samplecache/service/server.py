@@ -20,6 +20,7 @@ from samplecache import __version__
 from samplecache.cache import SampleCache
 from samplecache.clock import MonotonicClock
 from samplecache.kernel.linux import LinuxKernel
+from samplecache.kernel.linux_process import lock_present
 from samplecache.kernel.port import Kernel
 from samplecache.service.auth import TokenInterceptor, read_token
 from samplecache.service.config import KernelName, ServerConfig
@@ -116,6 +117,8 @@ class Server:
         config = self._config
         if config.metrics_port is not None:
             self.metrics_address = f"http://127.0.0.1:{self.metrics.listen(config.metrics_port)}/metrics"
+        if config.lock_server:
+            lock_present()
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 

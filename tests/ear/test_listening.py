@@ -82,7 +82,7 @@ def test_pipewire_plays_cold_and_stores_floats(play: Callable[..., Heard], pipew
     assert heard.failed == ""
     assert len(heard.cues) == 2
     assert heard.version.startswith("pipewire ")
-    assert heard.stored_bytes > 1.9 * heard.sound_bytes
+    assert heard.stored_bytes > 1.5 * heard.sound_bytes  # it uses what it had freed again
     assert heard.pswpin >= 0.9 * heard.pages_needed
     assert heard.major_faults > 0
 

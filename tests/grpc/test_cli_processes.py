@@ -18,6 +18,7 @@ import soundfile
 from server_process import SAMPLECACHE, ServerProcess, environment, running_server
 
 from samplecache.client import Client
+from samplecache.kernel import procfs
 
 RATE_HZ = 8_000
 FRAMES = 60 * RATE_HZ
@@ -152,6 +153,25 @@ def test_flags_win_over_variables_and_those_over_the_file(tmp_path: Path, monkey
         stats = client.stats()
         assert (stats.budget_bytes, stats.lock_budget_bytes) == (5 << 20, 1 << 20)
         assert client.strategies().default_strategy == "touch"
+
+
+def locked_kib(pid: int) -> int:
+    """How much a process has locked, mapped but absent pages included."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmLck:"))
+
+
+@pytest.mark.skipif(not procfs.has_capability(procfs.CAP_IPC_LOCK), reason="needs CAP_IPC_LOCK")
+def test_a_server_can_lock_its_own_memory_and_leaves_what_comes_later_alone(tmp_path: Path) -> None:
+    with running_server(tmp_path, "--set", "lock_server=true") as server, Client(server.target) as client:
+        locked = locked_kib(server.process.pid)
+        assert locked > 20 << 10
+        file = tmp_path / "long.wav"
+        soundfile.write(file, np.random.default_rng(0).integers(-9000, 9000, (1 << 20, 2), np.int16), 48_000)
+        client.put_file(file, "long")
+        assert locked_kib(server.process.pid) < locked + (1 << 10)  # the sample has 4 MiB
+    with running_server(tmp_path) as server:
+        assert locked_kib(server.process.pid) < locked
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from samplecache.errors import SamplecacheError
 from samplecache.lab.contest.log import RunLog
-from samplecache.lab.contest.records import SAMPLECACHE, Case, Run, Status
+from samplecache.lab.contest.records import LOCKED, SAMPLECACHE, Case, Run, Status
 from samplecache.lab.contest.simulated import simulate
 from samplecache.lab.scenarios.reading import Play
 from samplecache.lab.scenarios.score import Score
@@ -76,7 +76,8 @@ class Plan:
             for device in _shuffled(order, devices):
                 for contender in _shuffled(order, self.contenders):
                     cases = [case for case in self.cases if (case.kernel, case.device) == device]
-                    if cases[0].measured or contender.startswith(SAMPLECACHE):
+                    simulable = contender.startswith(SAMPLECACHE) and not contender.endswith(LOCKED)
+                    if cases[0].measured or simulable:
                         yield repetition, contender, _shuffled(order, cases)
 
 

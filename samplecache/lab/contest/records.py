@@ -12,6 +12,8 @@ SIMULATED: Final = "simulated"
 LINUX: Final = "linux"
 SAMPLECACHE: Final = "samplecache:"
 """What a strategy's name comes after, where contenders are named; after it may come how samples are stored."""
+LOCKED: Final = ":locked"
+"""What the name of a contender ends with whose server locks its own memory."""
 RESIDENCY_DIGITS: Final = "0123456789"
 
 

@@ -18,8 +18,8 @@ def contender(name: str) -> Contender:
     ----------
     name : str
         ``samplecache:STRATEGY`` keeps 16-bit sounds, as files have them; ``samplecache:STRATEGY:f32`` floats, as
-        PulseAudio does. Else one of ``pulseaudio``, ``pulseaudio-unadvised``, ``pipewire``, ``mlockall``, ``vmtouch``,
-        ``disk``.
+        PulseAudio does; ``:locked`` at the end locks the server's own memory. Else one of ``pulseaudio``,
+        ``pulseaudio-unadvised``, ``pipewire``, ``mlockall``, ``vmtouch``, ``disk``.
 
     Raises
     ------
@@ -27,11 +27,15 @@ def contender(name: str) -> Contender:
         There is none of that name.
     """
     kind, *options = name.split(":")
+    flags: list[str] = []
+    if kind == "samplecache" and options[-1:] == ["locked"]:
+        options.pop()
+        flags = ["--set", "lock_server=true"]
     match kind, options:
         case "samplecache", [strategy] if strategy:
-            return Samplecache(name, strategy)
+            return Samplecache(name, strategy, server_flags=flags)
         case "samplecache", [strategy, "s16" | "f32" as encoding] if strategy:
-            return Samplecache(name, strategy, Encoding(encoding))
+            return Samplecache(name, strategy, Encoding(encoding), flags)
         case "pulseaudio", []:
             return PulseAudio(name)
         case "pulseaudio-unadvised", []:
@@ -46,6 +50,6 @@ def contender(name: str) -> Contender:
             return SimpleContender(name, "disk")
     raise ConfigurationError(
         f"{name!r} is no contender",
-        remedy="Name samplecache:STRATEGY or samplecache:STRATEGY:f32, pulseaudio, pulseaudio-unadvised, pipewire, "
-        "mlockall, vmtouch or disk",
+        remedy="Name samplecache:STRATEGY or samplecache:STRATEGY:f32, with :locked at the end or without, pulseaudio, "
+        "pulseaudio-unadvised, pipewire, mlockall, vmtouch or disk",
     )

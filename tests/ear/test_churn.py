@@ -1,4 +1,4 @@
-"""A background load writes no faster than it may, begins when it should, and ends in time with its memory given back."""
+"""A background load writes no faster than it may, begins when it should, and gives its memory back in time."""
 
 from __future__ import annotations
 

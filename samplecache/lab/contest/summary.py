@@ -80,8 +80,8 @@ COLUMNS: Final = (
     Column(
         "locked_mib",
         "locked, MiB",
-        lambda f: None if f.locked_bytes is None else f.locked_bytes / 2**20,
-        "of that, what nobody else can have",
+        lambda f: None if f.locked_bytes is None else min(f.locked_bytes, f.rss_bytes or f.locked_bytes) / 2**20,
+        "of that, what nobody else can have, at most",
     ),
     Column("cpu_ms", "CPU, ms", lambda f: _ms(f.cpu_ns), "processor time of the contender"),
     Column(

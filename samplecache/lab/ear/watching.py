@@ -25,7 +25,7 @@ class Usage:
     Attributes
     ----------
     rss_bytes, anonymous_bytes, swapped_bytes, locked_bytes : int
-        ``VmRSS``, ``RssAnon``, ``VmSwap`` and ``VmLck``.
+        ``VmRSS``, ``RssAnon``, ``VmSwap`` and ``VmLck``; of that no more than is in RAM, for mappings count as a whole.
     major_faults, minor_faults : int
         Of all its threads since it began.
     cpu_ns : int
@@ -65,7 +65,7 @@ class Usage:
             rss_bytes=kib["VmRSS"],
             anonymous_bytes=kib["RssAnon"],
             swapped_bytes=kib["VmSwap"],
-            locked_bytes=kib["VmLck"],
+            locked_bytes=min(kib["VmLck"], kib["VmRSS"]),
             major_faults=major,
             minor_faults=minor,
             cpu_ns=cpu_ns,

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
-from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
+from samplecache.clock import NS_PER_MS, MonotonicClock
 from samplecache.lab.ear.lines import LineProcess
 from samplecache.lab.ear.watching import Usage
 
@@ -35,21 +36,14 @@ def anonymous_bytes(process: LineProcess) -> int:
     return Usage.of([process.process.pid]).anonymous_bytes
 
 
-def wait_until(ready: bool, process: LineProcess, more_than: int) -> None:
-    deadline_ns = CLOCK.now_ns() + 20 * NS_PER_S
-    while (anonymous_bytes(process) > more_than) is not ready:
-        assert CLOCK.now_ns() < deadline_ns
-        CLOCK.sleep_until(CLOCK.now_ns() + NS_PER_MS)
-
-
 def test_a_load_keeps_its_rate_and_its_times(churn: LineProcess) -> None:
     before, faults = anonymous_bytes(churn), Usage.of([churn.process.pid]).minor_faults
     start_ns = CLOCK.now_ns() + 300 * NS_PER_MS
     churn.ask(do="begin", length_bytes=LENGTH, start_ns=start_ns)
     churn.ask(do="until", stop_ns=start_ns + 500 * NS_PER_MS)
-    wait_until(True, churn, before + (1 << 20))
+    wait_until(lambda: anonymous_bytes(churn) > before + (1 << 20))
     assert CLOCK.now_ns() > start_ns + 100 * NS_PER_MS  # a megabyte takes 125 ms
-    wait_until(False, churn, before + (1 << 20))
+    wait_until(lambda: anonymous_bytes(churn) <= before + (1 << 20))
     assert CLOCK.now_ns() >= start_ns + 490 * NS_PER_MS
     written = (Usage.of([churn.process.pid]).minor_faults - faults) * PAGE_BYTES
     assert 1 << 20 < written < 5 << 20  # 4 MiB, and what Python itself faults in
@@ -58,8 +52,8 @@ def test_a_load_keeps_its_rate_and_its_times(churn: LineProcess) -> None:
 def test_a_load_goes_on_until_told_and_round_and_round(churn: LineProcess) -> None:
     before = anonymous_bytes(churn)
     churn.ask(do="begin", length_bytes=1 << 20, start_ns=0)
-    wait_until(True, churn, before + (1 << 20) - PAGE_BYTES)
+    wait_until(lambda: anonymous_bytes(churn) > before + (1 << 20) - PAGE_BYTES)
     CLOCK.sleep_until(CLOCK.now_ns() + 200 * NS_PER_MS)  # more than once around
     assert anonymous_bytes(churn) < before + (2 << 20)
     churn.ask(do="stop")
-    wait_until(False, churn, before + (512 << 10))
+    wait_until(lambda: anonymous_bytes(churn) <= before + (512 << 10))

@@ -133,16 +133,17 @@ def picture(tables: Sequence[Table], title: str, path: Path) -> None:
     columns = min(3, len(tables))
     rows = -(-len(tables) // columns)
     tallest = max(len(table.rows) for table in tables)
+    longest = max(len(label) for table in tables for label in _labels(table.rows))
+    width_in = max(6.6, columns * (2.2 + LETTER_IN * longest))
+    how = ", ".join(dict.fromkeys(table.case.label for table in tables))
     with _settings():
-        figure = Figure(figsize=(max(6.6, columns * 3.8), rows * (0.75 + 0.26 * tallest) + 0.35), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=FONT_PT + 3, fontweight="bold")
+        figure = Figure(figsize=(width_in, rows * (0.75 + 0.26 * tallest) + 0.35), layout="constrained")
+        figure.suptitle(f"{title} ({how})", x=0.01, ha="left", fontsize=FONT_PT + 3, fontweight="bold")
         limit = _limit(tables)
         for index, table in enumerate(tables, 1):
             axes = figure.add_subplot(rows, columns, index)
             _dots(axes, table.rows, limit)
-            axes.set_title(
-                f"{table.case.label}: {table.case.device}, memory {table.case.memory}", loc="left", color=QUIET
-            )
+            axes.set_title(f"{table.case.device}, memory {table.case.memory}", loc="left", color=INK)
         figure.savefig(path, dpi=150)
 
 

@@ -45,8 +45,10 @@ class Agenda:
         self._later: list[tuple[int, int, Work]] = []
         self._order = itertools.count()
 
-    def __bool__(self) -> bool:
-        return bool(self._ready or self._later)
+    @property
+    def has_ready(self) -> bool:
+        """Whether anything was ready when something was taken out last, or has been put in as such since."""
+        return bool(self._ready)
 
     @property
     def next_ns(self) -> int | None:
@@ -76,6 +78,9 @@ class Agenda:
 class WorkQueue:
     """A few daemon threads over an agenda.
 
+    Of the threads that have nothing to do one watches the time; the others sleep until they are needed. If all did,
+    each look at a session's pages would wake all of them, and make them wait for the GIL in turn.
+
     A piece of work should be small (a chunk of pages), and submit what is left of it anew: so a nearer deadline that
     arrives meanwhile goes first, whoever's it is.
 
@@ -89,7 +94,11 @@ class WorkQueue:
 
     def __init__(self, threads: int, clock: Clock) -> None:
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._needed = threading.Condition(self._lock)
+        self._sleeping = 0
+        self._timer = threading.Condition(self._lock)
+        self._watched_ns: int | None = None
         self._agenda = Agenda()
         self._closed = False
         self._threads = [
@@ -101,24 +110,28 @@ class WorkQueue:
 
     def submit(self, work: Work, deadline_ns: int, urgency: int = 0) -> None:
         """See :meth:`Workers.submit`."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 self._agenda.submit(work, deadline_ns, urgency)
-                self._changed.notify()
+                self._rouse()
 
     def call_at(self, work: Work, time_ns: int) -> None:
         """Have `work` done at `time_ns`, ahead of any deadline after that. Never blocks."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 self._agenda.call_at(work, time_ns)
-                self._changed.notify()
+                if self._watched_ns is None:
+                    self._rouse()
+                elif time_ns < self._watched_ns:
+                    self._timer.notify()
 
     def close(self) -> None:
         """Forget all work that has not begun and wait for what has. Blocks."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._agenda.clear()
-            self._changed.notify_all()
+            self._needed.notify_all()
+            self._timer.notify_all()
         for thread in self._threads:
             thread.join()
 
@@ -140,14 +153,36 @@ class WorkQueue:
                 log_failure("work_failed", error)
 
     def _next(self) -> Work | None:
-        with self._changed:
+        with self._lock:
             while not self._closed:
                 now_ns = self._clock.now_ns()
                 if (work := self._agenda.take(now_ns)) is not None:
-                    if self._agenda:
-                        # Someone idle may not have heard of the rest: what was told us is now ours to pass on.
-                        self._changed.notify()
+                    if self._agenda.has_ready or (self._agenda.next_ns is not None and self._watched_ns is None):
+                        self._rouse()  # for the rest, or to watch the time
                     return work
-                next_ns = self._agenda.next_ns
-                self._changed.wait(None if next_ns is None else (next_ns - now_ns) / NS_PER_S)
+                if (next_ns := self._agenda.next_ns) is not None and self._watched_ns is None:
+                    self._watch(next_ns, now_ns)
+                else:
+                    self._sleep()
             return None
+
+    def _rouse(self) -> None:
+        """Wake one who has nothing to do; who is at work looks by himself when he has done it. Under the lock."""
+        if self._sleeping:
+            self._needed.notify()
+        else:
+            self._timer.notify()
+
+    def _watch(self, next_ns: int, now_ns: int) -> None:
+        self._watched_ns = next_ns
+        try:
+            self._timer.wait((next_ns - now_ns) / NS_PER_S)
+        finally:
+            self._watched_ns = None
+
+    def _sleep(self) -> None:
+        self._sleeping += 1
+        try:
+            self._needed.wait()
+        finally:
+            self._sleeping -= 1

@@ -58,7 +58,8 @@ class Run:
     pages_played : int
         Different pages of samples that were played.
     peak_outstanding_bytes : int or None
-        The most that was brought in ahead of playing within the prefetch budget, at a time.
+        The most that was brought in ahead of playing within the prefetch budget, at a time; None where only an earlier
+        run's is known.
     cpu_ns : int or None
         CPU time that the server took; not known of a simulation.
     elapsed_ns : int

@@ -154,11 +154,13 @@ def run(case: Case, contender: Contender, server: Server) -> Run:
     cpu_ns = _cpu_ns(server.process.pid) - cpu_ns
     after = server.client.stats()
     server.rig.limit(Limits())
+    # What the server remembers is the most since its start: of this run if it is more than before.
+    peak_bytes = after.prefetch_budget.peak_bytes
     return Run(
         tuple(heard),
         after.swap_in_pages - before.swap_in_pages,
         _pages_played(workload),
-        after.prefetch_budget.peak_bytes,
+        peak_bytes if peak_bytes > before.prefetch_budget.peak_bytes else None,
         cpu_ns,
         elapsed_ns,
         machine_ns,

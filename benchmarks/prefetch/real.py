@@ -37,6 +37,9 @@ STOP_S: Final = 15
 DEATH_S: Final = 5
 """How long after it stopped answering a killed server may take to be gone."""
 EVICTIONS: Final = 10
+HEADS_QUIET_S: Final = 2
+HEADS_MOST_S: Final = 20
+"""How long heads are waited for at the most: where memory is too short for them, they never come to rest."""
 EVICT_NS: Final = 10 * NS_PER_S
 _SETTLE_NS: Final = NS_PER_S // 5
 _KNOWN_S: Final = 1.1
@@ -140,6 +143,8 @@ def run(case: Case, contender: Contender, server: Server) -> Run:
         server.rig.limit(case.limits)
         if case.memory_bytes is not None:
             time.sleep(_KNOWN_S)
+        if any(getattr(sample, "tags", ()) for sample in workload.samples):
+            _await_heads(server)
     else:
         for sample in workload.samples:
             server.client.prefetch(sample.sample_id, strategy="populate").result()
@@ -165,6 +170,17 @@ def run(case: Case, contender: Contender, server: Server) -> Run:
         elapsed_ns,
         machine_ns,
     )
+
+
+def _await_heads(server: Server) -> None:
+    """Wait until nothing more is done to the heads of triggers, which nobody makes cold just before they are struck."""
+    deadline_s = time.monotonic() + HEADS_MOST_S
+    before, since_s = server.client.stats().triggers, time.monotonic()
+    while since_s + HEADS_QUIET_S > time.monotonic() < deadline_s:
+        time.sleep(HEADS_QUIET_S / 10)
+        now = server.client.stats().triggers
+        if now != before:
+            before, since_s = now, time.monotonic()
 
 
 def _make_cold(server: Server, workload: Workload) -> None:

@@ -113,6 +113,7 @@ def compare(
         _play(plan, log, registry)
     except KeyboardInterrupt:
         interrupted = True
+        log = RunLog.read(directory)  # the last run may have been on disk already, and nowhere else
     if log.runs:
         _report(log, as_json=as_json)
     if interrupted:

@@ -267,7 +267,9 @@ class Deck:
     def _feed_block(self, voice: Voice, offset_frames: int, pcm: bytes) -> int:
         """Feed one block and return its frames; waits while the voice's buffer is full, unless the voice is stopped."""
         frames = np.frombuffer(pcm, DTYPES[self._format.encoding]).reshape(-1, self._format.channels)
-        # Stopped: a seek or the session's end is on its way, and what comes until then is for nobody.
-        with contextlib.suppress(VoiceStoppedError):
-            voice.feed(offset_frames, frames)
+        # Stopped: a seek or the session's end is on its way, and what comes until then is for nobody. Of a block before
+        # this one it may have taken a part only, so that this one would not follow.
+        if not voice.finished:
+            with contextlib.suppress(VoiceStoppedError):
+                voice.feed(offset_frames, frames)
         return len(frames)

@@ -83,7 +83,7 @@ class Account:
     owner : Account or None
         Who has taken it over.
     finished : bool
-        Whether nothing more is going to be asked for: set by who asked.
+        Whether nothing more is going to be asked for: see :meth:`finish`.
     """
 
     def __init__(
@@ -253,6 +253,10 @@ class Account:
             closed = self._closed
         if closed:
             other.close()
+
+    def finish(self) -> None:
+        """Note that nobody is going to ask for more."""
+        self.finished = True
 
     def hand_back(self, other: Account) -> None:
         """Go on without `other`, whose pages somebody else may be going to read; undoes :meth:`take_over`."""

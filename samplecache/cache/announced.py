@@ -39,9 +39,9 @@ class Announced:
         Its strategy may ask for more for another `asks_ns`.
         """
         if asks_ns:
-            self._call_later(lambda: self._finish(account), asks_ns)
+            self._call_later(account.finish, asks_ns)
         else:
-            self._finish(account)
+            account.finish()
         if keep_ns and (account.outstanding or not account.finished):
             self._call_later(lambda: self._expire(content, account), keep_ns)
         else:
@@ -66,31 +66,25 @@ class Announced:
         account.close()
 
     def _lend_or_keep(self, content: Content, account: Account) -> None:
-        for player, lent in self._playing.get(content, {}).items():
+        if players := self._playing.get(content):
+            player, lent = next(iter(players.items()))
             lent.append(account)
             player.take_over(account)
-            return
-        self._waiting.setdefault(content, []).append(account)
-
-    def _finish(self, account: Account) -> None:
-        account.finished = True
+        else:
+            self._waiting.setdefault(content, []).append(account)
 
     def _expire(self, content: Content, account: Account) -> None:
         """Close an account whose time is over, unless a session plays the content that may read its pages yet."""
         with self._lock:
-            waiting = self._waiting.get(content, [])
-            if account in waiting:
-                waiting.remove(account)
-                if not waiting:
-                    del self._waiting[content]
-            else:
-                for player, lent in self._playing.get(content, {}).items():
-                    if account in lent:
-                        lent.remove(account)
-                        if account.outstanding:
-                            return  # closed with the session
-                        player.hand_back(account)
-                        break
-                else:
-                    return
+            player = account.owner
+            kept = self._waiting.get(content, []) if player is None else self._playing.get(content, {}).get(player, [])
+            if account not in kept:
+                return
+            kept.remove(account)
+            if player is not None:
+                if account.outstanding:
+                    return  # closed with the session
+                player.hand_back(account)
+            elif not kept:
+                del self._waiting[content]
         account.close()

@@ -26,7 +26,10 @@ def test_simulated_each_page_is_read_once_a_round(advice: Advice) -> None:
 
 @pytest.mark.parametrize("advice", [Advice.COLD, Advice.PAGEOUT])
 def test_the_running_kernel_does_the_same_within_a_few_percent(rig: Rig, advice: Advice) -> None:
-    """Other memory of the process is in the same group, and its swap traffic in the same count."""
+    """Other memory of the process is in the same group, and its swap traffic in the same count.
+
+    A page that was in a CPU's LRU batch when it was advised stays in RAM, and need not be read again.
+    """
     names = ("memory.limit_in_bytes", "memory.max")
     control = next(file for group in rig.groups for name in names if (file := group / name).exists())
     script = [sys.executable, str(Path(played_behind.__file__)), advice.value, str(control)]
@@ -34,5 +37,5 @@ def test_the_running_kernel_does_the_same_within_a_few_percent(rig: Rig, advice:
     output, _ = player.communicate(timeout=120)
     assert player.returncode == 0, output
     swap_ins_a_page, major = output.split()
-    assert 1.0 <= float(swap_ins_a_page) <= 1.05
+    assert 0.99 <= float(swap_ins_a_page) <= 1.05
     assert int(major) <= 10

@@ -290,6 +290,31 @@ class TestComparing:
         compared = compare(program(Evict(), step), measured, recording)[1]
         assert {each.column: each.verdict for each in compared}["pgmajfault"] is verdict
 
+    @pytest.mark.parametrize(
+        ("step", "minor", "major", "verdict"),
+        [
+            (Willneed(), 2, 0, Verdict.INTERPRETER),
+            (Willneed(), 2, 1, Verdict.DIFFER),
+            (Wait(), 1, 0, Verdict.INTERPRETER),
+            (Touch(), N + 1, 0, Verdict.DIFFER),
+        ],
+    )
+    def test_minor_faults_where_nothing_is_mapped_are_the_interpreters(
+        self, step: AnyStep, minor: int, major: int, verdict: Verdict
+    ) -> None:
+        steps = (Evict(), Willneed(), step)
+        recording = record(kernel(), *steps)
+        measured = (*recording[:2], self.changed(recording[2], minor=minor, major=major))
+        compared = compare(program(*steps), measured, recording)[2]
+        assert {each.column: each.verdict for each in compared}["minor"] is verdict
+
+    def test_a_minor_fault_that_maps_a_page_is_the_steps_own(self) -> None:
+        steps = (Evict(), Willneed(), Wait())
+        recording = record(kernel(), *steps)
+        mapped = dataclasses.replace(recording[2], present=b"\1" + recording[2].present[1:])
+        compared = compare(program(*steps), (*recording[:2], self.changed(mapped, minor=1)), recording)[2]
+        assert {each.column for each in compared if each.verdict is Verdict.DIFFER} == {"minor", "present"}
+
     def test_pages_have_to_agree_one_by_one(self) -> None:
         recording = record(kernel(), Willneed(), Pageout(span=Span(0, 8)))
         moved = dataclasses.replace(recording[1], swapped=recording[1].swapped[::-1])

@@ -21,6 +21,7 @@ from samplecache.lab.tracing.steps import AnyStep, Evict, Touch
 _REMARKS: Final = {
     Verdict.TIMING: " (a matter of time)",
     Verdict.OTHERS: " (others' faults: the thread's own agree)",
+    Verdict.INTERPRETER: " (the interpreter's own: no page of a region was mapped)",
     Verdict.DIFFER: "",
 }
 _WARM_UP: Final = Program(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from samplecache.kernel.port import FaultCounts
 from samplecache.lab.tracing.program import Program
 from samplecache.lab.tracing.running import Observation, Recording
 from samplecache.lab.tracing.steps import Agreement, Step
@@ -24,10 +25,12 @@ class Verdict(enum.Enum):
     was over."""
     OTHERS = "others"
     """The machine counted more major faults than the step's thread took, whose own agree: another process had them."""
+    INTERPRETER = "interpreter"
+    """The thread took minor faults in a step that maps no page of a region: the memory they were about is not one's."""
     DIFFER = "differ"
 
 
-UNEQUAL: Final = (Verdict.TIMING, Verdict.OTHERS, Verdict.DIFFER)
+UNEQUAL: Final = tuple(verdict for verdict in Verdict if verdict is not Verdict.AGREE)
 """What is worth telling."""
 
 
@@ -70,6 +73,7 @@ COLUMNS: Final = (
 _SPLIT: Final = {"major", "minor"}
 _IN_TIME: Final = {"mincore"}
 _MACHINES: Final = "pgmajfault"
+_THREADS: Final = "minor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ def _judge(column: Column, step: Step, one: Observation, other: Observation) -> 
         return Verdict.TIMING
     if column.name == _MACHINES and _others_faulted(step, one, other):
         return Verdict.OTHERS
+    if column.name == _THREADS and _interpreter_faulted(step, one, other):
+        return Verdict.INTERPRETER
     if column.name in _SPLIT and _faults(one) == _faults(other) and _waits_explain(step, one, other):
         return Verdict.TIMING
     if step.agreement is Agreement.RANDOM and isinstance(value, int) and isinstance(other_value, int):
@@ -148,6 +154,15 @@ def _others_faulted(step: Step, measured: Observation, simulated: Observation) -
     if step.agreement in (Agreement.WAITS_MAJOR, Agreement.WAITS_MINOR):
         return more and _reads(measured) == _reads(simulated)
     return more and measured.faults.major == simulated.swap.pgmajfault
+
+
+def _interpreter_faulted(step: Step, measured: Observation, simulated: Observation) -> bool:
+    """Return whether the thread's minor faults must have been about other memory than the regions'.
+
+    Who does not touch a region faults on it only where the kernel does it for him, and that maps pages.
+    """
+    nothing_mapped = simulated.faults == FaultCounts() and measured.present == simulated.present
+    return not step.touches and nothing_mapped and not measured.faults.major
 
 
 def _reads(observation: Observation) -> tuple[int, int, int]:

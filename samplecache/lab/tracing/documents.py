@@ -62,6 +62,7 @@ def figures(observation: Observation) -> dict[str, int | str]:
 _REASONS: Final = {
     Verdict.TIMING: "a matter of time: whether a read was over when it was looked at",
     Verdict.OTHERS: "other processes' major faults: the thread's own agree",
+    Verdict.INTERPRETER: "the interpreter's own minor faults: no page of a region was mapped",
 }
 _HEADINGS: Final = {
     Mode.VMA: "VMA mode",
@@ -137,7 +138,7 @@ def _set_aside(outcomes: Sequence[Outcome]) -> list[str]:
     """Return which figures may differ for a stated reason, and by how much they did."""
     apart: dict[tuple[Verdict, str, str], list[int]] = {}
     for outcome in outcomes:
-        for _, index, each in outcome.judged((Verdict.TIMING, Verdict.OTHERS)):
+        for _, index, each in outcome.judged(_REASONS):
             kind = (each.verdict, outcome.program.steps[index].do, each.column)
             apart.setdefault(kind, []).append(int(each.measured) - int(each.simulated))
     if not apart:

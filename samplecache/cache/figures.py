@@ -27,11 +27,14 @@ class PageInMeter:
         self._lock = threading.Lock()
         self._latencies_ns: deque[int] = deque(maxlen=REMEMBERED)
         self._throughput = Throughput()
+        self._figures: PageInFigures | None = PageInFigures()
 
     def record_faults(self, major_faults: int, elapsed_ns: int) -> None:
         """Take in that a thread waited for `major_faults` page-ins one after the other."""
         if major_faults:
-            self._latencies_ns.append(elapsed_ns // major_faults)
+            with self._lock:
+                self._latencies_ns.append(elapsed_ns // major_faults)
+                self._figures = None
 
     def begin(self, now_ns: int) -> None:
         """Take in that something is awaited from the swap device."""
@@ -45,6 +48,7 @@ class PageInMeter:
         """
         with self._lock:
             self._throughput.end(arrived_bytes, began_ns, now_ns, others_wait=others_wait)
+            self._figures = None
 
     def lose(self, now_ns: int) -> None:
         """Take in that something is not awaited any more, and that it is not known when it arrived."""
@@ -65,16 +69,16 @@ class PageInMeter:
     @property
     def figures(self) -> PageInFigures:
         """The figures now; None where nothing was measured yet."""
-        # deque.copy is atomic under the GIL; iterating the live one while another thread appends would raise.
-        latencies_ns = self._latencies_ns.copy()
         with self._lock:
-            rate, low_rate = self._throughput.median, self._throughput.low
-        return PageInFigures(
-            latency_ns=int(statistics.median(latencies_ns)) if latencies_ns else None,
-            bytes_per_s=rate,
-            latency_high_ns=percentile(latencies_ns, 95),
-            bytes_per_s_low=low_rate,
-        )
+            if self._figures is None:  # asked for at every look, and changed by page-ins only
+                latencies_ns, throughput = self._latencies_ns, self._throughput
+                self._figures = PageInFigures(
+                    latency_ns=int(statistics.median(latencies_ns)) if latencies_ns else None,
+                    bytes_per_s=throughput.median,
+                    latency_high_ns=percentile(latencies_ns, 95),
+                    bytes_per_s_low=throughput.low,
+                )
+            return self._figures
 
 
 @dataclass(slots=True)

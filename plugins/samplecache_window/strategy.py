@@ -40,6 +40,10 @@ CALM: Final = 2.5
 """How often a window is looked at in its own length while all of it comes in and stays. Not twice: what is asked for
 at one look is to be there at the next, before it counts as near."""
 
+IDLE: Final = 1.25
+"""How often it is looked at in its own length while there is nothing to bring in as far as can be seen. As much further
+is looked then as it is looked at later: what is not there is found as early."""
+
 CALM_NS: Final = SAFETY * RECHECK_NS * 11 // 10
 """The longest window of which that holds: page-ins take a tenth of the time between looks, and none came too late."""
 
@@ -107,14 +111,7 @@ class SlidingWindow(PrefetchStrategy):
         length_ns = MOST_NS if unpaced else self._length.look(view)
         there = self._remember(view.residency)
         self._window = window = tuple(segments(view, length_ns))
-        # Of a window in two parts only one may have been looked at.
-        calm = there and len(window) == 1 and length_ns <= CALM_NS and view.pressure is Pressure.NONE
-        period_ns = max(RECHECK_NS, int(length_ns / (CALM if calm else SAFETY)))
-        if view.budget_bytes is not None:  # a window that the budget cuts short is played sooner
-            ahead_ns = sum(len(segment.span) for segment in window) * view.sample.page_ns
-            period_ns = min(period_ns, max(LEAST_PERIOD_NS, ahead_ns // 2))
-        if view.pressure is not Pressure.NONE:  # what is far off is put off, so it must be asked for in time
-            period_ns = min(period_ns, RECHECK_NS)
+        period_ns, further_ns = self._pace(view, length_ns, there=there)
         # What is read before the next look, if that comes late, must be there without another one.
         near_ns = view.now_ns + period_ns + SLACK_NS + 2 * (view.page_in.latency_high_ns or 0)
         behind_time = brought_in = False
@@ -137,9 +134,23 @@ class SlidingWindow(PrefetchStrategy):
             # What the window will have come to by then is looked at too, or it would be known a look too late.
             look = self._next_look(window)
             if view.playing and not unpaced and len(window) == 1:
-                more = -(-(at_ns - view.now_ns) // view.sample.page_ns)
+                more = -(-(at_ns - view.now_ns + further_ns) // view.sample.page_ns)
                 look = Span(look.start, min(look.stop + more, view.path[0].span.stop))
             yield Recheck(look, at_ns)
+
+    def _pace(self, view: View, length_ns: int, *, there: bool) -> tuple[int, int]:
+        """Return the time to the next look, and how much beyond the window is looked at then, both in nanoseconds."""
+        # Of a window in two parts only one may have been looked at.
+        calm = there and len(self._window) == 1 and length_ns <= CALM_NS and view.pressure is Pressure.NONE
+        period_ns = often_ns = max(RECHECK_NS, int(length_ns / (CALM if calm else SAFETY)))
+        if calm and Tier.SWAPPED not in view.residency.tiers:
+            period_ns = max(RECHECK_NS, int(length_ns / IDLE))
+        if view.budget_bytes is not None:  # a window that the budget cuts short is played sooner
+            most_ns = view.budget_bytes // view.sample.page_bytes * view.sample.page_ns
+            period_ns = min(period_ns, max(LEAST_PERIOD_NS, most_ns // 2))
+        if view.pressure is not Pressure.NONE:  # what is far off is put off, so it must be asked for in time
+            period_ns = min(period_ns, RECHECK_NS)
+        return period_ns, max(0, period_ns - often_ns)
 
     def _bring_in(self, view: View, segment: Segment, near: Span) -> Iterator[Action]:
         """Yield what is to be done about a segment, `near` of which will be read before the next look may help."""

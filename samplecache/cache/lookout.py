@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from samplecache.cache.orders import Moment, Order
-from samplecache.cache.prefetch import RECHECK_LEAST_NS, Prefetch
+from samplecache.cache.prefetch import Prefetch
 from samplecache.cache.prefetcher import Prefetcher
 from samplecache.cache.sample import Content
 from samplecache.cache.store import Lease
@@ -34,10 +34,9 @@ class Lookout:
         return replace(order, on_recheck=lambda recheck: self._recheck(order, recheck))
 
     def _recheck(self, order: Order, recheck: Recheck) -> None:
-        soonest_ns = self._prefetcher.clock.now_ns() + RECHECK_LEAST_NS
-        at_ns = max(soonest_ns, recheck.deadline_ns or soonest_ns)
+        at_ns = self._prefetcher.again_ns(recheck.deadline_ns)
         if order.deadline_ns is None or at_ns <= order.deadline_ns:
-            self._prefetcher.call_at(lambda: self._again(order, recheck), at_ns)
+            self._prefetcher.look_at(lambda: self._again(order, recheck), at_ns)
 
     def _again(self, order: Order, recheck: Recheck) -> Iterator[None]:
         if order.account.settled_by_others or (lease := self._lease_of(order)) is None:

@@ -110,6 +110,11 @@ class PlaybackStats:
     late_by_cause: Counter[UnderrunCause] = field(default_factory=Counter)
     prefetched: PageOutcomes = field(default_factory=PageOutcomes)
 
+    @property
+    def late_for_pages(self) -> int:
+        """Late blocks whose pages were not there: not the client's doing, nor the machine's."""
+        return self.late_by_cause[UnderrunCause.MAJOR_FAULT] + self.late_by_cause[UnderrunCause.PAGE_WAIT]
+
 
 class Playback:
     """Where a session stands and what it has suffered. Used by one thread at a time.

@@ -6,6 +6,7 @@ import enum
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from samplecache.cache.looks import RETRY_NS
@@ -15,7 +16,16 @@ from samplecache.cache.work import Work
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import StrategyError
 from samplecache.kernel.port import Residency, Span, Tier
-from samplecache.strategy.actions import Action, Advise, Lock, Recheck, brings_in, gives_back, waits_for_pages
+from samplecache.strategy.actions import (
+    Action,
+    Advise,
+    Lock,
+    Recheck,
+    brings_in,
+    gives_back,
+    only_marks,
+    waits_for_pages,
+)
 from samplecache.strategy.failures import log_failure
 
 POLL_NS: Final = 5 * NS_PER_MS
@@ -29,9 +39,6 @@ GIVE_UP_NS: Final = NS_PER_S
 
 PUT_OFF_NS: Final = 50 * NS_PER_MS
 """How long an action waits for room in the budget before it is tried again."""
-
-RECHECK_LEAST_NS: Final = 10 * NS_PER_MS
-"""A strategy is not asked again sooner after it answered, whatever it wants: so that none can keep the workers busy."""
 
 
 class _State(enum.Enum):
@@ -169,7 +176,7 @@ class Prefetch:
             if over:
                 self._report()
 
-    def _begin(self) -> None:
+    def _begin(self) -> Iterable[None]:
         order, kernel = self.order, self._prefetcher.kernel
         residency = kernel.residency(order.sample.content.region, order.pages_to_look_at(kernel.page_bytes))
         self._prefetcher.pressure.taken_back(order.account.look(residency))
@@ -194,12 +201,15 @@ class Prefetch:
         self._actions_left = len(actions)
         # Where a session's strategy looks again by itself, nobody else has to.
         self._watches = order.moment is Moment.PREPARE and not (self._rechecks and order.playhead is not None)
-        for action in actions:
+        # Sooner done than handed over; but what is to be done before it goes before it.
+        at_once = actions if all(map(only_marks, actions)) else []
+        for action in actions if not at_once else ():
             self._submit_action(action)
         if not actions:
             self._end(_State.DONE)
         elif self._watches:
             self._watch()
+        return chain.from_iterable(map(self._do_chunk, at_once))
 
     def _look_again_after_failure(self) -> None:
         """Ask the strategy again in a while, if it is asked again at all: one failure must not leave it silent."""
@@ -214,7 +224,7 @@ class Prefetch:
 
     def _do_chunk(self, action: Action) -> Iterator[None]:
         """Do the first pages of an action and queue the rest, so that whoever is nearer its deadline goes first."""
-        account, chunk_pages = self.order.account, CHUNK_PAGES
+        account, chunk_pages = self.order.account, action.span.stop if only_marks(action) else CHUNK_PAGES
         if brings_in(action):
             if self._superseded and not isinstance(action, Lock):
                 self._one_action_less()

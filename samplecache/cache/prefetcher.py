@@ -12,6 +12,7 @@ from samplecache.cache.flights import Flights
 from samplecache.cache.orders import Order
 from samplecache.cache.pressure import wait_ns
 from samplecache.cache.pressure_watch import PressureWatch
+from samplecache.cache.rounds import Rounds
 from samplecache.cache.work import Work, Workers
 from samplecache.clock import NS_PER_MS, Clock
 from samplecache.errors import SamplecacheError
@@ -23,6 +24,9 @@ from samplecache.strategy.view import Stretch, View
 
 CHUNK_PAGES: Final = 64
 """Pages done at a time: 256 KiB of 4 KiB pages, so that a nearer deadline or a cancellation waits for no more."""
+
+RECHECK_LEAST_NS: Final = 10 * NS_PER_MS
+"""A strategy is not asked again sooner after it answered, whatever it wants: so that none can keep the workers busy."""
 
 YIELD_NS: Final = 20 * NS_PER_MS
 """When a session that yields looks again whether the device has nothing to do."""
@@ -80,6 +84,7 @@ class Prefetcher:
         self.budget = budget
         self.pressure = pressure
         self.call_at = work.call_at
+        self._rounds = Rounds(clock, work.call_at)
         self._ledger = ledger
         self._registry = registry
         self._work = work
@@ -89,6 +94,15 @@ class Prefetcher:
     def submit(self, work: Work, deadline_ns: int | None, urgency: int = 0) -> None:
         """Have `work` done by a worker; without a deadline, as if it were due now."""
         self._work.submit(work, self.clock.now_ns() if deadline_ns is None else deadline_ns, urgency)
+
+    def again_ns(self, wanted_ns: int | None) -> int:
+        """Return when a strategy is asked again that wants to be at `wanted_ns`."""
+        soonest_ns = self.clock.now_ns() + RECHECK_LEAST_NS
+        return soonest_ns if wanted_ns is None else max(soonest_ns, wanted_ns)
+
+    def look_at(self, look: Work, time_ns: int) -> None:
+        """Have a strategy asked again at `time_ns` or soon after: see :class:`.rounds.Rounds`."""
+        self._rounds.call_after(look, time_ns)
 
     def decide(self, order: Order, residency: Residency) -> tuple[Action, ...]:
         """Show the strategy how things are, pages being where `residency` says; return what it wants done.

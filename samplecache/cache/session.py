@@ -13,7 +13,7 @@ from samplecache.cache.accounts import Account
 from samplecache.cache.figures import PageInMeter
 from samplecache.cache.orders import Moment, Order, Playhead
 from samplecache.cache.playback import Block, Playback
-from samplecache.cache.prefetch import RECHECK_LEAST_NS, Prefetch
+from samplecache.cache.prefetch import Prefetch
 from samplecache.cache.prefetcher import Prefetcher
 from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderFloor
 from samplecache.cache.shedding import Place
@@ -338,9 +338,8 @@ class Session:
                 return
             self._rechecks += 1
             number = self._rechecks
-        soonest_ns = self._clock.now_ns() + RECHECK_LEAST_NS
-        at_ns = max(soonest_ns, recheck.deadline_ns or soonest_ns)
-        self._prefetcher.call_at(lambda: self._rechecked(number, recheck.span), at_ns)
+        at_ns = self._prefetcher.again_ns(recheck.deadline_ns)
+        self._prefetcher.look_at(lambda: self._rechecked(number, recheck.span), at_ns)
 
     def _rechecked(self, number: int, look: Span) -> Iterator[None]:
         with self._lock:
@@ -425,7 +424,7 @@ class Session:
         playback, path = self.playback, self.path()
         with self._lock:
             begun = self._pages(playback.played).start
-            now = playback.stats.near_misses, playback.stats.late_blocks
+            now = playback.stats.near_misses, playback.stats.late_for_pages
             before, self._told = self._told, now
         start = path[0].span.start
         played = Span(min(begun, start), start)

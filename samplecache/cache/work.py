@@ -81,8 +81,8 @@ class WorkQueue:
     Of the threads that have nothing to do one watches the time; the others sleep until they are needed. If all did,
     each look at a session's pages would wake all of them, and make them wait for the GIL in turn.
 
-    A piece of work should be small (a chunk of pages), and submit what is left of it anew: so a nearer deadline that
-    arrives meanwhile goes first, whoever's it is.
+    A piece of work should be small (a chunk of pages), and submit what is left of it anew when it has done what it
+    waits for: so a nearer deadline that arrives meanwhile goes first, whoever's it is.
 
     Parameters
     ----------
@@ -101,6 +101,7 @@ class WorkQueue:
         self._watched_ns: int | None = None
         self._agenda = Agenda()
         self._closed = False
+        self._workers: set[int] = set()
         self._threads = [
             threading.Thread(target=self._run, name=f"samplecache-worker-{index}", daemon=True)
             for index in range(threads)
@@ -113,7 +114,9 @@ class WorkQueue:
         with self._lock:
             if not self._closed:
                 self._agenda.submit(work, deadline_ns, urgency)
-                self._rouse()
+                # A worker takes it by itself, or has another take it, when it has done what it is at.
+                if threading.get_ident() not in self._workers:
+                    self._rouse()
 
     def call_at(self, work: Work, time_ns: int) -> None:
         """Have `work` done at `time_ns`, ahead of any deadline after that. Never blocks."""
@@ -144,6 +147,8 @@ class WorkQueue:
         self.close()
 
     def _run(self) -> None:
+        with self._lock:
+            self._workers.add(threading.get_ident())
         while (work := self._next()) is not None:
             try:
                 for _ in work() or ():

@@ -309,20 +309,24 @@ class LinuxKernel(InspectedKernel):
     # --- observing ---
 
     def residency(self, region: Region, span: Span) -> Residency:
-        """See :meth:`Kernel.residency`. One ``mincore`` and one read of ``/proc/self/pagemap``."""
+        """See :meth:`Kernel.residency`. One read of ``/proc/self/pagemap``; one ``mincore`` unless all is mapped."""
         own = _own(region)
         with self._pages(own, span) as address:
-            in_core, entries = self._in_core(address, span), self._page_entries(address, span)
+            entries, locked = self._page_entries(address, span), own.locked[span.start : span.stop]
             if entries is None:
+                in_core = self._in_core(address, span)
                 tiers = np.where(in_core, Tier.MAPPED, Tier.SWAPPED).astype(np.uint8)
             else:
+                # What was read but never written is mapped to the one zero page, which takes no memory of its own.
+                mapped = (entries & PAGEMAP_MAPPED_ONCE) == PAGEMAP_MAPPED_ONCE
+                if mapped.all() and not locked.any():  # as most are: nothing is left to ask
+                    return Residency(span, bytes([Tier.MAPPED]) * len(span))
+                in_core, swapped = self._in_core(address, span), (entries & PAGEMAP_SWAPPED) != 0
                 tiers = np.full(len(span), Tier.ABSENT, np.uint8)
-                swapped = (entries & PAGEMAP_SWAPPED) != 0
                 tiers[swapped] = Tier.SWAPPED
                 tiers[in_core & swapped] = Tier.SWAP_CACHE
-                # What was read but never written is mapped to the one zero page, which takes no memory of its own.
-                tiers[(entries & PAGEMAP_MAPPED_ONCE) == PAGEMAP_MAPPED_ONCE] = Tier.MAPPED
-            tiers[in_core & own.locked[span.start : span.stop]] = Tier.LOCKED
+                tiers[mapped] = Tier.MAPPED
+            tiers[in_core & locked] = Tier.LOCKED
             return Residency(span, tiers.tobytes(), exact=entries is not None)
 
     def in_core(self, region: Region, span: Span) -> bool:

@@ -68,7 +68,8 @@ class Recheck(Action):
     The only way to be asked again while playing goes on. The view will cover exactly the span, so the strategy itself
     bounds what looking costs. A session has one pending at the most: the last one asked for, by whichever method, takes
     the place of any other, and the end of the session, or of a prefetch without one, drops it. Not sooner than
-    :data:`samplecache.cache.prefetch.RECHECK_LEAST_NS` after the answer; None is as soon as possible.
+    :data:`samplecache.cache.prefetcher.RECHECK_LEAST_NS` after the answer; None is as soon as possible. What is wanted
+    after a time may come later by a sixteenth of it, together with other sessions' (:mod:`samplecache.cache.rounds`).
     """
 
 
@@ -89,6 +90,11 @@ def waits_for_pages(action: Action) -> bool:
 def gives_back(action: Action) -> bool:
     """Return whether the action lets the kernel take pages."""
     return isinstance(action, Evict) or (isinstance(action, Advise) and action.advice is not Advice.WILLNEED)
+
+
+def only_marks(action: Action) -> bool:
+    """Return whether the action only says which pages are cold: it waits for no device, and nothing is written."""
+    return isinstance(action, Advise) and action.advice is Advice.COLD
 
 
 def is_action(answer: object, pages: int) -> bool:

@@ -136,7 +136,7 @@ class View:
         How short memory is.
     near_misses, underruns : int
         Blocks since this strategy was asked last that were in time although their reading waited for a page, and blocks
-        that were late.
+        that were late because it did.
     """
 
     now_ns: int

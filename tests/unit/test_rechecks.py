@@ -9,7 +9,7 @@ import pytest
 from cache_parts import PAGE_BYTES, PAGE_FRAMES, make_cache, pcm, put, put_cold, until
 from session_parts import Follows, answered, closed, opened, play, recording
 
-from samplecache.cache.prefetch import RECHECK_LEAST_NS
+from samplecache.cache.prefetcher import RECHECK_LEAST_NS
 from samplecache.clock import NS_PER_MS
 from samplecache.kernel.port import Span, Tier
 from samplecache.strategy import Action, Recheck, View

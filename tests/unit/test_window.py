@@ -59,9 +59,9 @@ def view(residency: Residency, *, start: int = 0, now_ns: int = 0, due_ns: int |
     return View(now_ns, SAMPLE, more["path"][0].span, due_ns, residency, (), 0, page_in, can, **more)
 
 
-def recheck(start: int, stop: int, at_ns: int) -> Recheck:
-    """A look at pages of the window, and at as many as sound until then, all of it from time 0 on."""
-    return Recheck(Span(start, stop + at_ns // PAGE_NS), at_ns)
+def recheck(start: int, stop: int, at_ns: int, further_ns: int = 0) -> Recheck:
+    """A look at pages of the window, at as many as sound until then, and further, all of it from time 0 on."""
+    return Recheck(Span(start, stop + (at_ns + further_ns) // PAGE_NS), at_ns)
 
 
 class TestAhead:
@@ -92,12 +92,13 @@ class TestAhead:
         residency = where(0, ("m", 150), ("L", 30), (".", 21))
         assert list(SlidingWindow().prepare(view(residency))) == [recheck(0, WINDOW, 500 * MS)]
 
-    def test_while_all_stays_it_looks_half_as_often(self) -> None:
+    def test_while_all_stays_it_looks_less_often_and_further(self) -> None:
         window, there = SlidingWindow(), where(0, ("m", 201))
         assert list(window.prepare(view(there))) == [recheck(0, WINDOW, 500 * MS)]
-        assert list(window.advance(view(there))) == [recheck(0, WINDOW, 800 * MS)]
+        assert list(window.advance(view(there))) == [recheck(0, WINDOW, 1600 * MS, further_ns=800 * MS)]
         assert list(window.advance(view(there, pressure=Pressure.SOME))) == [recheck(0, WINDOW, 500 * MS)]
-        assert list(window.advance(view(there))) == [recheck(0, WINDOW, 800 * MS)]
+        cold_beyond = where(0, ("m", 201), ("s", 80))
+        assert list(window.advance(view(cold_beyond))) == [recheck(0, WINDOW, 800 * MS)]
         gone = where(0, ("m", 200), ("s", 1))
         assert list(window.advance(view(gone))) == [Advise(Span(200, 201), 2 * S), recheck(0, WINDOW, 500 * MS)]
         assert list(window.advance(view(there, near_misses=1)))[-1].deadline_ns == 625 * MS
@@ -225,7 +226,7 @@ class TestBehind:
         strategy, can = SlidingWindow(), capabilities(forbidden=[Operation.COLD])
         strategy.prepare(view(where(0, ("m", 300)), capabilities=can))
         assert list(strategy.advance(view(where(50, ("m", 300)), start=50, capabilities=can))) == [
-            recheck(50, 251, 800 * MS)
+            recheck(50, 251, 1600 * MS, further_ns=800 * MS)
         ]
 
     def test_a_seek_gives_the_old_window_back_and_its_target_stays_warm(self) -> None:
@@ -243,7 +244,7 @@ class TestBehind:
         strategy.prepare(replace(view(where(0, ("m", 100)), path=path), sample=sample))
         path = (Stretch(Span(50, 100), 0),)
         at = replace(view(where(50, ("m", 50)), start=50, path=path), sample=sample)
-        assert list(strategy.advance(at)) == [Recheck(Span(50, 100), 800 * MS)]
+        assert list(strategy.advance(at)) == [Recheck(Span(50, 100), 1600 * MS)]
 
 
 class TestLength:

@@ -124,6 +124,37 @@ def test_nothing_waits_while_a_worker_is_idle() -> None:
             gate.set()
 
 
+def test_what_a_worker_submits_wakes_nobody_as_long_as_it_can_do_it_itself() -> None:
+    """Each that is woken waits for the GIL, which the one that is at work has."""
+    with WorkQueue(3, CLOCK) as queue:
+        by: list[int] = []
+        finished = threading.Event()
+
+        def again() -> None:
+            by.append(threading.get_ident())
+            if len(by) < 50:
+                queue.submit(again, 0)
+            else:
+                finished.set()
+
+        queue.submit(again, 0)
+        passes(finished)
+        assert len(set(by)) == 1
+
+
+def test_what_a_worker_submits_is_done_side_by_side_all_the_same() -> None:
+    with WorkQueue(3, CLOCK) as queue:
+        meet = threading.Barrier(3)
+        met: list[int] = []
+
+        def several() -> None:
+            for _ in range(3):
+                queue.submit(lambda: met.append(meet.wait(20)), 0)
+
+        queue.submit(several, 0)
+        until(lambda: len(met) == 3)
+
+
 def test_a_piece_that_fails_takes_no_worker_with_it(done: list[str]) -> None:
     def fail() -> None:
         raise ZeroDivisionError

@@ -12,7 +12,7 @@ from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import ConfigurationError, InvalidError, NotFoundError
 from samplecache.lab.scenarios.reading import Play, library, load, parse
-from samplecache.lab.scenarios.tables import parse_memory
+from samplecache.lab.scenarios.tables import LoadTable, SampleTable, Scenario, StreamTable, TriggerTable, parse_memory
 from samplecache.lab.toml_file import TomlFile
 from samplecache.lab.workload import Cue, Seek, VirtualSample
 
@@ -92,26 +92,37 @@ def test_a_repetition_sways_in_its_own_way_with_the_same_samples() -> None:
     ("old", "new", "line", "what"),
     [
         ('title = "good"\n', "", 1, "a scenario needs 'title'. Add title"),
-        ('title = "good"', 'titel = "good"', 1, "a scenario needs 'title'"),
-        ("seed = 7", "seed = -7", 4, "seed: input should be greater than or equal to 0"),
-        ("seed = 7", "sede = 7", 4, "a scenario has no option 'sede'"),
-        ("seed = 7", 'seed = "7"', 4, "seed: input should be a valid integer"),
-        ("seed = 7", 'devices = ["floppy"]', 4, "devices: 'floppy' is no device: give unthrottled, zram, or"),
+        ('title = "good"', 'titel = "good"', 1, "a scenario has no option 'titel'. Did you mean 'title'?"),
+        ("seed = 7", "seed = -7", 4, "seed: -7 is less than 0. Give 0 at least"),
+        ("seed = 7", "sede = 7", 4, "a scenario has no option 'sede'. Did you mean 'seed'?"),
+        ("seed = 7", 'seed = "7"', 4, 'seed: "7" is no whole number. Give a whole number, without quotes'),
+        ("seed = 7", 'simulated_device = "tape"', 4, "no simulated device is called 'tape'. Choose from hdd-laptop"),
+        ("seed = 7", 'devices = ["floppy"]', 4, "devices: 'floppy' is no device. Give unthrottled, zram, or"),
         ("seed = 7", 'memory = ["0.5"]', 4, "memory: '0.5' is no amount"),
-        ("seed = 7", 'memory = ["-1x"]', 4, "memory: '-1x' is no amount of memory: give ample, a part"),
-        ('["none", "touch"]', '["none", "none"]', 2, "a strategy is named twice"),
+        ("seed = 7", 'memory = ["-1x"]', 4, "memory: '-1x' is no amount of memory. Give ample, a part"),
+        ("seed = 7", 'memory = "0.5x"', 4, 'memory: "0.5x" is no array. Put values into brackets'),
+        ('["none", "touch"]', '["none", "none"]', 2, "'none' is named twice"),
         ("seconds = 4.0", "", 6, "the sample has neither seconds, file nor folder"),
         ("seconds = 4.0", 'seconds = 4.0\nfile = "x.wav"', 6, "the sample has seconds and file"),
         ("seconds = 4.0", "seconds = 0.0", 8, "seconds: 0.0 is no length"),
-        ("seconds = 4.0", 'file = "missing.wav"', 8, "missing.wav is no audio file"),
+        ("seconds = 4.0", 'file = "missing.wav"', 8, "there is no file missing.wav"),
         ("seconds = 4.0", 'folder = "missing"', 8, "missing holds no audio files"),
-        ("seconds = 4.0", "second = 4.0", 8, "a sample has no option 'second'"),
+        ("seconds = 4.0", "second = 4.0", 8, "a sample has no option 'second'. Did you mean 'seconds'?"),
+        ("seconds = 4.0", "seconds = 4.0\nrepetitions = 3", 9, "It is the scenario's: move it above the first table"),
+        (
+            "seconds = 4.0",
+            "seconds = 86400.0\ncount = 2",
+            6,
+            "the samples take 31 GiB together. Keep them within 16 GiB",
+        ),
+        ("seconds = 4.0", 'seconds = 4.0\nencoding = "f33"', 9, "encoding: \"f33\" is unknown. Did you mean 'f32'?"),
         ('name = "pad"', 'name = "hit"', 11, "two samples are called 'hit'"),
-        ('name = "pad"', 'name = "A pad"', 7, "name: string should match pattern"),
+        ('name = "pad"', 'name = "A pad"', 7, 'name: "A pad" is no name. Use small letters'),
         ("seconds = [0.2, 0.5]", "seconds = [0.5, 0.2]", 13, "seconds: [0.5, 0.2] is no length"),
-        ("seconds = [0.2, 0.5]", "seconds = [0.5]", 13, "seconds: [0.5] is no length: give one of up to a day, or two"),
+        ("seconds = [0.2, 0.5]", "seconds = [0.5]", 13, "seconds: [0.5] is no length. Give one of up to a day, or two"),
         ('samples = "pad"', 'samples = "bad"', 16, "no sample is called 'bad'. Name one of pad, hit-000"),
         ("seeks = [[1.0, 2.0]]", "seeks = [[1.0, 4.0]]", 19, "4 s is past the end of pad, which lasts 4.000 s"),
+        ("seeks = [[1.0, 2.0]]", "seeks = [[1.0]]", 19, "seeks: [1.0] is no jump. Give when it comes and where"),
         ("seconds = 3.0\n", "loop = true\n", 18, "the loop never ends. Say how long with seconds"),
         ("every_s = 0.5", "", 21, "the trigger has neither at_s, every_s nor midi"),
         ("every_s = 0.5", "every_s = 0.5\nat_s = [1.0]", 21, "the trigger has at_s and every_s"),
@@ -121,7 +132,7 @@ def test_a_repetition_sways_in_its_own_way_with_the_same_samples() -> None:
         ("every_s = 0.5", 'midi = "missing.mid"', 23, "a MIDI file and its notes need each other"),
         ("every_s = 0.5", 'midi = "missing.mid"\nnotes = {36 = "pad"}', 23, "missing.mid cannot be read: No such file"),
         ("every_s = 0.5", 'midi = "x.mid"\nnotes = {A4 = "pad"}', 24, "'A4' is no MIDI note"),
-        ('memory = "1MiB"', 'memory = "lots"', 29, "memory: 'lots' is no size: give bytes or a text such as '32MiB'"),
+        ('memory = "1MiB"', 'memory = "lots"', 29, "memory: 'lots' is no size. Give bytes or a text such as '32MiB'"),
         ('rate = "2MB"', "", 28, "a load needs 'rate'"),
         ("[[load]]", "[load]", 28, "load is written [[load]]"),
         ('rate = "2MB"', 'rate = "2MB"\nfrom_s = 2.0\nuntil_s = 1.0', 32, "the load ends before it begins"),
@@ -198,6 +209,15 @@ def test_what_ships_can_be_played(name: str) -> None:
     assert score.cues
     assert all((cue.hint_ahead_ns or 0) <= cue.at_ns for cue in score.cues)
     assert score.stop_ns <= 25 * NS_PER_S
+
+
+def test_the_page_on_scenario_files_has_every_option_and_an_example_that_plays() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text()
+    example = page.split("```toml\n")[1].split("```")[0]
+    assert len(scenario(example).score().cues) == 4
+    for model in (Scenario, SampleTable, StreamTable, TriggerTable, LoadTable):
+        for name, field in model.model_fields.items():
+            assert f"`{field.alias or name}" in page or f"`[[{field.alias}]]`" in page
 
 
 def test_an_unknown_scenario_names_those_that_ship() -> None:

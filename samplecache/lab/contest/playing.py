@@ -91,7 +91,7 @@ def simulating(play: Play, registry: StrategyRegistry) -> Player:
     @contextlib.contextmanager
     def ready(score: Score, contender: str) -> Iterator[Turn]:
         def run(case: Case) -> Run:
-            played = simulate(score, case, contender.split(":")[1], play.scenario.simulated_device, registry)
+            played = simulate(score, case, contender.split(":")[1], play.simulated_device, registry)
             return played.model_copy(update={"contender": contender})
 
         yield run

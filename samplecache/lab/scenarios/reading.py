@@ -8,15 +8,31 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from samplecache.errors import InvalidError, NotFoundError
+from samplecache.errors import ConfigurationError, NotFoundError, SamplecacheError
+from samplecache.kernel.machine_files import simulation_options
 from samplecache.lab.scenarios.score import Score, Sound, find_sounds, perform
-from samplecache.lab.scenarios.tables import Scenario, ScenarioProblem, check
+from samplecache.lab.scenarios.tables import (
+    LoadTable,
+    SampleTable,
+    Scenario,
+    ScenarioProblem,
+    StreamTable,
+    TriggerTable,
+    check,
+)
 from samplecache.lab.toml_file import SUFFIX, TomlFile, begun_small
+from samplecache.lab.toml_mistakes import suggestion, wrong_value
 
 _LIBRARY: Final = Path(str(resources.files("samplecache.lab.scenarios"))) / "library"
-_TABLES: Final = ("sample", "stream", "trigger", "load")
+_LEAST_BYTES: Final = 1 << 20
+_TABLES: Final[dict[str, type[BaseModel]]] = {
+    "sample": SampleTable,
+    "stream": StreamTable,
+    "trigger": TriggerTable,
+    "load": LoadTable,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +61,16 @@ class Play:
     sounds: tuple[Sound, ...]
     file: TomlFile
     folder: Path
+
+    @property
+    def simulated_device(self) -> str:
+        """The profile that stands for the disk on the simulated kernel: its name, or the path of its file."""
+        named = self.scenario.simulated_device
+        return str(self.folder / named) if named.endswith(SUFFIX) else named
+
+    def complaint(self, key: str, error: SamplecacheError) -> ConfigurationError:
+        """Return `error` as one that the scenario's file made, at `key`."""
+        return self.file.complaint((key,), begun_small(error.message), error.remedy)
 
     def score(self, repetition: int = 0, seed: int | None = None) -> Score:
         """Return what happens when, in a repetition; with another seed than the scenario's if it is given.
@@ -101,44 +127,47 @@ def parse(file: TomlFile, name: str, folder: Path) -> Play:
         check(scenario)
         play = Play(name, scenario, file.text, find_sounds(scenario, folder), file, folder)
     except ValidationError as error:
-        raise file.complaint(*_explained(error.errors(include_url=False)[0])) from None
+        raise file.complaint(*_explained(error.errors(include_url=False))) from None
     except ScenarioProblem as problem:
         raise file.complaint(problem.where, problem.what, problem.remedy) from None
+    try:
+        simulation_options(play.simulated_device, memory_bytes=_LEAST_BYTES, swap_bytes=_LEAST_BYTES)
+    except ConfigurationError as error:
+        raise play.complaint("simulated_device", error) from None
     play.score()
     return play
 
 
-def _explained(error: Any) -> tuple[Sequence[str | int], str, str]:
-    """Return where a validation error lies, what it is and what to do, in the words of the file."""
+def _explained(errors: Sequence[Any]) -> tuple[Sequence[str | int], str, str]:
+    """Return where the first mistake lies, what it is and what to do, in the words of the file.
+
+    A name that is misspelt comes before what is missing, which it mostly is.
+    """
+    error = min(errors, key=lambda each: each["type"] != "extra_forbidden")
     loc: list[str | int] = list(error["loc"])
-    table = loc[0] if loc and loc[0] in _TABLES else ""
+    table = str(loc[0]) if loc and loc[0] in _TABLES else ""
     where = loc[: 3 if table else 1]
     subject = f"a {table}" if table else "a scenario"
-    key = next((part for part in reversed(where) if isinstance(part, str)), "the file")
+    key = str(next((part for part in reversed(where) if isinstance(part, str)), "the file"))
     match error["type"]:
         case "extra_forbidden":
-            return where, f"{subject} has no option {key!r}", "Leave it out, or mend its name"
+            return where, f"{subject} has no option {key!r}", _instead(key, table)
         case "missing":
             if key in _TABLES:
                 return (), f"there is no [[{key}]]", f"Add a [[{key}]] table"
             return where[:-1], f"{subject} needs {key!r}", f"Add {key}"
-        case "list_type" if table and len(loc) == 1:
+        case "list_type" | "model_type" if table and len(loc) < 3:
             return where, f"{table} is written [[{table}]], for there may be several", f"Write [[{table}]]"
         case _:
-            message = error["msg"].removeprefix("Value error, ")
-            return where, f"{key}: {begun_small(message)}", "Mend the value"
+            return where, *wrong_value(key, error)
 
 
-def check_strategies(names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise unless all of `names` are in `known`.
+def _instead(key: str, table: str) -> str:
+    """Return what to do about an option that a table, or the scenario itself, does not have."""
+    if table and key in _options(Scenario):
+        return "It is the scenario's: move it above the first table, or leave it out"
+    return suggestion(key, _options(_TABLES[table] if table else Scenario))
 
-    Raises
-    ------
-    InvalidError
-        One is not.
-    """
-    for name in names:
-        if name not in known:
-            raise InvalidError(
-                f"no strategy is called {name!r}", remedy=f"Choose from {', '.join(known)}", reason="UNKNOWN_STRATEGY"
-            )
+
+def _options(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -31,6 +31,8 @@ PERIOD_NS: Final = 10 * NS_PER_MS
 """480 frames at 48 kHz: what the virtual sound card takes at a time."""
 AUDIO_SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
 MOST_CUES: Final = 20_000
+MOST_BYTES: Final = 16 << 30
+"""Of all samples together: a page of the simulated kernel takes 64 bytes of this one's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,12 @@ def find_sounds(scenario: Scenario, folder: Path) -> tuple[Sound, ...]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ScenarioProblem(("sample", 0), f"two samples come to be called {twice!r}", "Rename a sample or a file")
+    if (stored_bytes := sum(sound.size_bytes for sound in sounds)) > MOST_BYTES:
+        raise ScenarioProblem(
+            ("sample", 0),
+            f"the samples take {stored_bytes / 2**30:.0f} GiB together",
+            f"Keep them within {MOST_BYTES >> 30} GiB",
+        )
     return tuple(sounds)
 
 
@@ -173,6 +181,8 @@ def _from_file(table: SampleTable, name: str, path: Path, at: tuple[str | int, .
     if table.encoding not in _NUMPY:
         known = ", ".join(encoding.value for encoding in _NUMPY)
         raise ScenarioProblem((*at[:2], "encoding"), f"files are not read as {table.encoding.value}", f"Choose {known}")
+    if not path.is_file():
+        raise ScenarioProblem(at, f"there is no file {path}", "Name one by its path from the scenario's folder")
     try:
         info = sf.info(path)
     except (sf.LibsndfileError, OSError) as error:

@@ -74,6 +74,12 @@ def _lengths(given: float | list[float]) -> float | list[float]:
     return given
 
 
+def _pair(given: list[float]) -> list[float]:
+    if len(given) != 2:
+        raise ValueError(f"{given} is no jump: give when it comes and where it goes to, [AFTER_S, TO_S]")
+    return given
+
+
 def _size(value: object) -> object:
     """Return the bytes that a text such as ``"32MiB"`` means."""
     try:
@@ -174,7 +180,7 @@ class StreamTable(_Part):
     seconds: Length | None = None
     loop: bool = False
     start_s: Seconds = 0.0
-    seeks: list[Annotated[list[Seconds], Field(min_length=2, max_length=2)]] = Field(default=[], max_length=1000)
+    seeks: list[Annotated[list[Seconds], AfterValidator(_pair)]] = Field(default=[], max_length=1000)
 
 
 class Order(enum.Enum):
@@ -255,7 +261,7 @@ class Scenario(_Table):
     devices : list of str
         Swap devices: see :class:`~samplecache.lab.swap_device.SwapDevice`.
     simulated_device : str
-        The profile that stands for the disk on the simulated kernel.
+        The profile that stands for the disk on the simulated kernel: its name, or a file of ``samplecache calibrate``.
     hint_ahead_s : float or None
         How long before it sounds a sample is announced; None for never.
     lead_ms : float
@@ -337,8 +343,10 @@ def _problems(scenario: Scenario) -> Iterator[ScenarioProblem]:
     for index, load in enumerate(scenario.loads):
         if load.until_s is not None and load.until_s < load.from_s:
             yield ScenarioProblem(("load", index, "until_s"), "the load ends before it begins", "Give a later until_s")
-    if len(set(scenario.strategies)) < len(scenario.strategies):
-        yield ScenarioProblem(("strategies",), "a strategy is named twice", "Name each once")
+    for key in ("strategies", "contenders", "memory", "devices"):
+        names = getattr(scenario, key)
+        if twice := [name for name in names if names.count(name) > 1]:
+            yield ScenarioProblem((key,), f"{twice[0]!r} is named twice", "Name each once")
 
 
 def _trigger_problems(at: tuple[str, int], trigger: TriggerTable) -> Iterator[ScenarioProblem]:
@@ -357,6 +365,8 @@ def _trigger_problems(at: tuple[str, int], trigger: TriggerTable) -> Iterator[Sc
     if bool(trigger.notes) != (trigger.midi is not None):
         key = "notes" if trigger.notes else "midi"
         yield ScenarioProblem((*at, key), "a MIDI file and its notes need each other", 'Add notes = {36 = "kick"}')
+    if trigger.midi is not None and trigger.order is not Order.IN_TURN:
+        yield ScenarioProblem((*at, "order"), "a MIDI file has an order of its own", "Leave out the order")
     for note in trigger.notes:
         if not note.isdecimal() or int(note) > 127:
             yield ScenarioProblem((*at, "notes"), f"{note!r} is no MIDI note", "Give numbers from 0 to 127")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from samplecache.lab.tracing.program import Problem, Program, ProgramError, RegionPlan, suggestion
+from samplecache.lab.toml_mistakes import shown, suggestion, wrong_value
+from samplecache.lab.tracing.program import Problem, Program, ProgramError, RegionPlan
 from samplecache.lab.tracing.steps import AnyStep, Step
 
 _ADAPTER: Final[TypeAdapter[Program]] = TypeAdapter(Program)
@@ -21,24 +20,6 @@ KINDS: Final[dict[str, type[Step]]] = {kind.do: kind for kind in get_args(get_ar
 """The classes of steps, by the names that files have for them."""
 _KINDS_NAMED: Final = 3
 """How many kinds of steps are named that have an option which another has not."""
-_SHOWN: Final = 40
-"""How much of a value is shown, in characters."""
-_QUOTED = re.compile(r"'([^']*)'")
-
-_WRONG_TYPES: Final = {
-    "int_type": ("is no whole number", "Give a whole number, without quotes or a fraction"),
-    "bool_type": ("is neither true nor false", "Give true or false, without quotes"),
-    "string_type": ("is no text", "Put a text in quotes"),
-    "tuple_type": ("is no array", "Put values into brackets, with commas between them"),
-}
-_BOUNDS: Final = {
-    "greater_than_equal": ("is less than {ge}", "Give {ge} at least"),
-    "less_than_equal": ("is more than {le}", "Give {le} at most"),
-    "string_too_short": ("is empty", "Give it a name"),
-    "string_too_long": ("is longer than {max_length} characters", "Give it a shorter name"),
-    "too_short": ("is empty", "Name one at least"),
-    "too_long": ("has more than {max_length} entries", "Leave some out"),
-}
 
 
 def checked(document: Mapping[str, Any]) -> Program:
@@ -77,7 +58,7 @@ def _problem(error: Mapping[str, Any]) -> Problem:
             return Problem(where, "the step does not say what it does", 'Add do = "touch", for example')
         case "union_tag_invalid":
             given = error["input"]["do"]
-            return Problem((*where, "do"), f"no step does {_shown(given)}", suggestion(given, KINDS))
+            return Problem((*where, "do"), f"no step does {shown(given)}", suggestion(given, KINDS))
         case "dataclass_type" | "model_attributes_type":
             return Problem(where, f"a {table} is no table", f"Write its options below [[{table}]]")
     if kind is None:
@@ -90,7 +71,7 @@ def _wrong(
 ) -> Problem:
     """Return what is wrong with the option `key` of something that has the fields of `options_of`."""
     options = [_TABLES.get(field.name, field.name) for field in dataclasses.fields(options_of)]
-    context, kind = error.get("ctx", {}), error["type"]
+    kind = error["type"]
     if kind == "unexpected_keyword_argument":
         owners = [name for name, step in KINDS.items() if key in {field.name for field in dataclasses.fields(step)}]
         fits = issubclass(options_of, Step) and 0 < len(owners) <= _KINDS_NAMED
@@ -98,14 +79,5 @@ def _wrong(
         return Problem(tuple(where), f"{subject} has no option {key!r}", remedy)
     if kind in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return Problem(tuple(where[:2]) if len(where) > 1 else (), f"{subject} needs {key!r}", f"Add {key}")
-    if kind == "enum":
-        names = _QUOTED.findall(context["expected"])
-        return Problem(tuple(where), f"{key}: {_shown(error['input'])} is unknown", suggestion(error["input"], names))
-    what, remedy = {**_WRONG_TYPES, **_BOUNDS}.get(kind, (error["msg"], context.get("remedy", "Mend the value")))
-    return Problem(tuple(where), f"{key}: {_shown(error['input'])} {what.format(**context)}", remedy.format(**context))
-
-
-def _shown(value: object) -> str:
-    """Return `value` as a file would have it, cut short."""
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    what, remedy = wrong_value(key, error)
+    return Problem(tuple(where), what, remedy)

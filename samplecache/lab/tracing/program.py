@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field, StrictInt
 
 from samplecache.errors import InvalidError
 from samplecache.kernel.port import Span
+from samplecache.lab.toml_mistakes import suggestion
 from samplecache.lab.tracing.steps import ERRNO_NAMES, AnyStep, Content, Evict, Step, TouchRandom, Unmap
 
 MOST_PAGES: Final = 1 << 18
@@ -74,13 +74,6 @@ class Problem:
     where: tuple[str | int, ...]
     what: str
     remedy: str
-
-
-def suggestion(given: object, names: Iterable[str]) -> str:
-    """Return which of `names` may be meant, as the beginning of a remedy, and which there are."""
-    known = list(names)
-    near = get_close_matches(str(given).lower(), known, 1)
-    return f"{f'Did you mean {near[0]!r}? ' if near else ''}Choose from {', '.join(known)}"
 
 
 class ProgramError(InvalidError):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from samplecache.cli.values import JsonFlag
-from samplecache.errors import ConfigurationError, InvalidError, NotPermittedError
+from samplecache.errors import ConfigurationError, InvalidError, NotPermittedError, SamplecacheError, StateError
 
 if TYPE_CHECKING:
     from samplecache.lab.contest.log import RunLog
@@ -95,8 +99,8 @@ def compare(
     an interruption or because more is asked for. A real kernel's swap, limits and sound servers are put back at the
     end of each run, however that comes.
     """
+    from samplecache.lab.contest.drawing import require_matplotlib
     from samplecache.lab.contest.log import RunLog
-    from samplecache.lab.contest.pictures import require_matplotlib
     from samplecache.lab.scenarios.reading import load
     from samplecache.strategy.registry import StrategyRegistry
 
@@ -110,7 +114,8 @@ def compare(
     log = RunLog.open(directory, identity)
     interrupted = False
     try:
-        _play(plan, log, registry)
+        with _terminated_like_interrupted():
+            _play(plan, log, registry)
     except KeyboardInterrupt:
         interrupted = True
         log = RunLog.read(directory)  # the last run may have been on disk already, and nowhere else
@@ -151,7 +156,6 @@ def _plan(
     from samplecache.audio.format import Encoding
     from samplecache.lab.contest.playing import Plan
     from samplecache.lab.contest.records import LINUX, SAMPLECACHE, SIMULATED, Case
-    from samplecache.lab.ear.contenders.registry import contender as make_contender
     from samplecache.lab.scenarios.tables import parse_memory
     from samplecache.lab.swap_device import SwapDevice
 
@@ -162,23 +166,23 @@ def _plan(
         SwapDevice.parse(name)
     for name in memories:
         parse_memory(name)
-    named = scenario.strategies if strategies is None else _names(strategies)
-    for name in named:
-        registry.check(name)
+    named = _known(strategies, scenario.strategies, registry.check, partial(play.complaint, "strategies"))
     kernels = {KernelName.SIMULATED: [SIMULATED], KernelName.LINUX: [LINUX]}.get(kernel, [LINUX, SIMULATED])
-    others: list[str] = []
+    others = _known(
+        contenders, scenario.contenders, partial(_check_name, registry), partial(play.complaint, "contenders")
+    )
     if LINUX in kernels:
         if os.geteuid() != 0:
             raise NotPermittedError(
                 "Setting up swap and control groups needs root", remedy="Run as root, or with --kernel simulated"
             )
-        others = scenario.contenders if contenders is None else _names(contenders)
-        for name in others:
-            make_contender(name)
+        _check_able(others, play)
     elif contenders:
         raise InvalidError(
             f"{contenders} cannot play on the simulated kernel", remedy="Add --kernel linux, or leave --contenders out"
         )
+    else:
+        others = []
     if not named and not others:
         raise InvalidError("nobody is to play", remedy="Name a strategy or a contender")
     encodings = {sound.sample.format.encoding for sound in play.sounds}
@@ -190,6 +194,60 @@ def _plan(
         repeat or scenario.repetitions,
         scenario.seed if seed is None else seed,
     )
+
+
+def _known(
+    asked: str | None,
+    of_file: list[str],
+    check: Callable[[str], object],
+    complaint: Callable[[SamplecacheError], ConfigurationError],
+) -> list[str]:
+    """Return the names asked for, else those of the file, whose line is told if one is not known."""
+    names = of_file if asked is None else _names(asked)
+    for name in names:
+        try:
+            check(name)
+        except SamplecacheError as error:
+            raise (complaint(error) if asked is None else error) from None
+    return names
+
+
+def _check_name(registry: StrategyRegistry, contender: str) -> None:
+    """Raise unless there is such a contender, under such a strategy."""
+    from samplecache.lab.contest.records import SAMPLECACHE
+    from samplecache.lab.ear.contenders.registry import contender as make_contender
+
+    make_contender(contender)
+    if contender.startswith(SAMPLECACHE):
+        registry.check(contender.split(":")[1])
+
+
+def _check_able(contenders: list[str], play: Play) -> None:
+    """Raise unless all `contenders` are there and can play the scenario."""
+    from samplecache.lab.contest.measured import check
+
+    for name in contenders:
+        try:
+            check(name, play.score())
+        except (NotPermittedError, StateError) as error:
+            others = ",".join(other for other in contenders if other != name)
+            raise type(error)(
+                error.message, remedy=f"{error.remedy}, or leave it out: --contenders '{others}'"
+            ) from None
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does for the length of the block, so that it is reported on what was played."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _names(text: str) -> list[str]:

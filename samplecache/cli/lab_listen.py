@@ -64,8 +64,6 @@ def _listen(
     from samplecache.lab.rig import Rig, RigOptions
     from samplecache.lab.swap_device import SwapDevice
 
-    for name in contenders:
-        contender(name)
     swap = SwapDevice.parse(device)
     load_bytes = parse_size(load)
     loads = (Load(load_bytes, load_bytes, idle=True),) if load_bytes else ()  # all of it once a second
@@ -90,6 +88,8 @@ def _listen(
             victim_bytes=parse_size(victim),
             loads=loads,
         )
+        for name in contenders:
+            contender(name).check(cues, {sound.sample_id: sound.frames for sound in made})
         runs = []
         with Rig(RigOptions(swap_bytes=SWAP_BYTES, zram=swap.zram)) as rig:
             for _ in range(repeat):

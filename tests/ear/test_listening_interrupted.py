@@ -1,4 +1,4 @@
-"""However a listener ends, swap, control groups, files and processes are as they were."""
+"""However what listens ends, swap, control groups, files and processes are as they were."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import soundfile
 from waiting import wait_until
 
 from samplecache.kernel import procfs
+from samplecache.lab.contest.log import RUNS, RunLog
+from samplecache.lab.contest.records import Status
 from samplecache.lab.rig import Rig
 
 DEADLINE_S = 60
 SECONDS = 40
-LISTEN = [sys.executable, "-m", "samplecache", "lab", "listen", "samplecache:none"]
 PLAYING = "cue-3.pipe"
 """Three short sounds come before it."""
 
@@ -42,35 +43,70 @@ def commands_naming(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
-def test_all_is_put_back(session_rig: Rig, no_rig: None, tmp_path: Path, number: signal.Signals) -> None:
+SCENARIO = """\
+title = "interrupted"
+strategies = ["none"]
+repetitions = 1000
+[[sample]]
+name = "pad"
+seconds = 1.0
+[[stream]]
+samples = "pad"
+"""
+
+
+def test_what_is_killed_leaves_nothing(session_rig: Rig, no_rig: None, tmp_path: Path) -> None:
     before = standing(session_rig)
     noise = np.random.default_rng(1).integers(-9000, 9000, (SECONDS * 48_000, 2), np.int16)
     soundfile.write(tmp_path / "long.wav", noise, 48_000, "PCM_16")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "samplecache",
-            "lab",
-            "listen",
-            "samplecache:none",
-            "--sound",
-            str(tmp_path / "long.wav"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = started("listen", "samplecache:none", "--sound", str(tmp_path / "long.wav"))
     try:
         wait_until(lambda: process.poll() is not None or list(session_rig.options.directory.glob(f"*/{PLAYING}")))
         (pipe,) = session_rig.options.directory.glob(f"*/{PLAYING}")
         assert len(commands_naming(str(pipe.parent))) >= 2  # server and player
-        process.send_signal(number)
+        process.kill()
         process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
         process.communicate()
-    assert process.returncode == (130 if number is signal.SIGINT else -number)
     wait_until(lambda: standing(session_rig) == before)
     wait_until(lambda: not commands_naming(str(pipe.parent)))
+
+
+def test_a_comparison_that_is_ended_keeps_what_it_played_and_leaves_nothing_else(
+    session_rig: Rig, no_rig: None, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    before = standing(session_rig)
+    (tmp_path / "some.toml").write_text(SCENARIO)
+    out = tmp_path / "out"
+    process = started("compare", str(tmp_path / "some.toml"), "--kernel", "linux", "--retries", "0", "-o", str(out))
+    try:
+        wait_until(lambda: process.poll() is not None or lines(out / RUNS))
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=DEADLINE_S)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 130, said
+    assert "runs are kept, and the same command goes on from there" in said
+    log = RunLog.read(out)
+    assert log.runs
+    assert all(run.status is not Status.FAILED for run in log.runs), log.runs
+    assert (out / "report.html").exists()
+    assert standing(session_rig) == before
+
+
+def lines(file: Path) -> int:
+    """How many whole lines a file has."""
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """A command of the lab."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "samplecache", "lab", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -108,6 +108,46 @@ def test_what_cannot_be_played_is_refused_first(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "wrong", "what"),
+    [
+        (3, 'strategies = ["wndow"]', "no strategy is called 'wndow'. Ask for one of auto, "),
+        (7, 'repetitions = 5\ncontenders = ["pulse"]', "'pulse' is no contender. Name samplecache:STRATEGY"),
+        (7, 'repetitions = 5\ncontenders = ["samplecache:wndow"]', "no strategy is called 'wndow'"),
+    ],
+)
+def test_names_that_a_file_has_wrong_are_told_with_their_line(
+    file: Path, tmp_path: Path, line: int, wrong: str, what: str
+) -> None:
+    key = wrong.split(" ")[0]
+    right = next(text for text in SMALL.splitlines() if text.startswith(key))
+    file.write_text(SMALL.replace(right, wrong))
+    code, _, err = invoke("compare", file, "-o", tmp_path / "out")
+    assert code == 1
+    assert f"{file}:{line}: " in err
+    assert what in err
+
+
+def test_contenders_that_cannot_play_are_refused_first(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for program in ("pulseaudio", "pactl"):
+        (tmp_path / program).write_text("")
+        (tmp_path / program).chmod(0o700)
+    asked = ("compare", file, "-o", tmp_path / "out", "--kernel", "linux", "--contenders", "pulseaudio,disk")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _, err = invoke(*asked)
+    assert code == 1
+    assert "pulseaudio plays samples from beginning to end only" in err
+    assert "or leave it out: --contenders 'disk'" in err
+    (tmp_path / "pactl").unlink()
+    code, _, err = invoke(*asked)
+    assert code == 1
+    assert "apt-get install pulseaudio-utils, or leave it out" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_running_kernel_needs_root(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     code, _, err = invoke("compare", file, "-o", tmp_path / "out", "--kernel", "linux")
@@ -120,7 +160,7 @@ def test_a_directory_of_something_else_is_refused(file: Path, tmp_path: Path) ->
     assert invoke("compare", file, "-o", out, "--repeat", 1, "--strategies", "touch", "--device", "unthrottled")[0] == 0
     code, _, err = invoke("compare", file, "-o", out, "--seed", 9)
     assert code == 1
-    assert "its seed differ" in err
+    assert "whose seed was different" in err
     code, _, err = invoke("report", tmp_path)
     assert code == 1
     assert "no runs that can be read" in err

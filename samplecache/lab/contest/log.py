@@ -56,7 +56,7 @@ class RunLog:
             if log.scenario != scenario:
                 changed = [key for key in scenario if log.scenario.get(key) != scenario[key]]
                 raise StateError(
-                    f"{directory} has runs of another scenario: its {' and '.join(changed)} differ",
+                    f"{directory} has runs of another scenario, whose {' and '.join(changed)} was different",
                     remedy="Name another directory with -o, or remove that one",
                 )
             return log
@@ -117,7 +117,7 @@ class RunLog:
 
     def settled(self) -> set[tuple[Any, ...]]:
         """Return the keys of runs that need not be played again. What failed is tried again, once per go."""
-        return {run.key for run in self.runs if run.status.counts or run.status is Status.IMPOSSIBLE}
+        return {run.key for run in self.runs if run.status.counts}
 
     def counting(self) -> Iterator[Run]:
         """Yield the runs whose figures count: of each contender, case and repetition the last, quiet ones first."""

@@ -35,7 +35,7 @@ from samplecache.lab.rig import Rig, RigOptions
 from samplecache.lab.scenarios.score import Score, Sound
 from samplecache.lab.scenarios.tables import LoadTable, parse_memory
 from samplecache.lab.swap_device import SwapDevice
-from samplecache.lab.workload import Cue, Seek
+from samplecache.lab.workload import Cue, Seek, VirtualSample
 
 LEAST_SWAP_BYTES: Final = 192 << 20
 LOUDEST: Final = 1_000
@@ -43,6 +43,25 @@ LOUDEST: Final = 1_000
 HEAD_STEPS: Final = 20
 """Into how many steps a playhead's way is cut: fine enough that none is taken for a jump."""
 _STALLED: Final = "the machine itself stalled"
+
+
+def check(name: str, score: Score) -> None:
+    """Raise unless the contender called `name` is there and can play `score`. Starts nothing.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such contender.
+    NotPermittedError
+        A program that it takes is missing.
+    ContenderFailedError
+        It can never play that.
+    """
+    rates = {sound.sample.sample_id: sound.sample.format.rate_hz for sound in score.sounds}
+    make_contender(name).check(
+        [_at_card_rate(cue, rates[cue.sample_id]) for cue in score.cues],
+        {sound.sample.sample_id: _frames_at_card_rate(sound.sample) for sound in score.sounds},
+    )
 
 
 @contextlib.contextmanager
@@ -239,6 +258,7 @@ def _figures(heard: Heard, stalls: list[Stall]) -> Figures:
         major_faults=heard.major_faults,
         minor_faults=heard.minor_faults,
         swap_in_pages=heard.pswpin,
+        limit_bytes=heard.limit_bytes,
         rss_bytes=heard.rss_bytes,
         locked_bytes=heard.locked_bytes,
         cpu_ns=heard.cpu_ns,
@@ -261,6 +281,7 @@ def _timeline(heard: Heard, score: Score, watched: Watched, places: Sequence[Cal
         else [],
         major_faults=_steps([moment.major_faults for moment in moments]),
         pages_in=_steps([moment.pswpin for moment in moments]),
+        prefetches=list(heard.prefetches),
     )
 
 
@@ -311,6 +332,10 @@ def _at_card_rate(cue: Cue, rate_hz: int) -> Cue:
     )
 
 
+def _frames_at_card_rate(sample: VirtualSample) -> int:
+    return round(sample.frames * CARD_FORMAT.rate_hz / sample.format.rate_hz)
+
+
 def _write(sound: Sound, folder: Path) -> EarSound:
     """Write a sound as the card takes it: 16-bit stereo at its rate, no silence at the beginning.
 
@@ -322,10 +347,8 @@ def _write(sound: Sound, folder: Path) -> EarSound:
     sample = sound.sample
     name = sample.sample_id
     if sound.path is None:
-        frames = round(sample.frames * CARD_FORMAT.rate_hz / sample.format.rate_hz)
-        audio = np.random.default_rng(sound.seed).integers(
-            -LOUDEST, LOUDEST + 1, (frames, CARD_FORMAT.channels), np.int16
-        )
+        shape = (_frames_at_card_rate(sample), CARD_FORMAT.channels)
+        audio = np.random.default_rng(sound.seed).integers(-LOUDEST, LOUDEST + 1, shape, np.int16)
     else:
         audio = _decoded(sound)
     path = folder / f"{name}.wav"

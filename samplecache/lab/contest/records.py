@@ -15,6 +15,8 @@ SAMPLECACHE: Final = "samplecache:"
 LOCKED: Final = ":locked"
 """What the name of a contender ends with whose server locks its own memory."""
 RESIDENCY_DIGITS: Final = "0123456789"
+PARTS: Final = 72
+"""Parts that the samples of a timeline are divided into together: as many as a small picture can show."""
 
 
 class _Record(BaseModel):
@@ -58,8 +60,6 @@ class Status(enum.StrEnum):
     DONE = "done"
     FAILED = "failed"
     """It could not be played to its end."""
-    IMPOSSIBLE = "impossible"
-    """The contender cannot do what the scenario asks, or is not there."""
     WARM = "warm"
     """Samples were not really cold, so its figures do not count."""
     NOISY = "noisy"
@@ -94,6 +94,8 @@ class Figures(_Record):
         Pages read from swap, whoever asked for them.
     sample_pages : int
         Pages of all samples that sound.
+    limit_bytes : int or None
+        All the memory that there is for it and the victim; None for no limit.
     rss_bytes, locked_bytes, cpu_ns : int or None
         The contender's: its memory at its largest, what it locks at most, processor time.
     stored_bytes : int
@@ -102,8 +104,6 @@ class Figures(_Record):
         Major faults of a process beside it that touches its own memory.
     victim_p99_ns : int or None
         How long one round of that took, at the 99th percentile.
-    pages_useful, pages_late, pages_wasted : int or None
-        What came of prefetched pages.
     """
 
     periods: int
@@ -117,14 +117,12 @@ class Figures(_Record):
     major_faults: int | None = None
     minor_faults: int | None = None
     swap_in_pages: int | None = None
+    limit_bytes: int | None = None
     rss_bytes: int | None = None
     locked_bytes: int | None = None
     cpu_ns: int | None = None
     victim_faults: int | None = None
     victim_p99_ns: int | None = None
-    pages_useful: int | None = None
-    pages_late: int | None = None
-    pages_wasted: int | None = None
 
     @property
     def swap_ins_a_page(self) -> float | None:
@@ -280,6 +278,12 @@ class Run(_Record):
     def key(self) -> tuple[Case, str, int]:
         """What tells it from all others."""
         return self.case, self.contender, self.repetition
+
+
+def shares(pages: dict[str, int]) -> dict[str, int]:
+    """Return into how many parts each sample of so many pages is divided: by its length, two at least if it has two."""
+    total = sum(pages.values())
+    return {name: min(own, max(2, PARTS * own // total)) for name, own in pages.items()}
 
 
 def digits(tiers_in_ram: bytes, parts: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from typing import Any
 
 from samplecache.audio.format import Encoding
@@ -33,6 +34,7 @@ class ClientPlayer:
         self._client = client
         self._threads: list[threading.Thread] = []
         self._reports: dict[int, Message] = {}
+        self._prefetches: list[tuple[str, int, int]] = []
 
     def play(
         self, number: int, sample_id: str, pipe: str, frames: int, seeks: list[tuple[int, int]], options: dict[str, Any]
@@ -52,11 +54,12 @@ class ClientPlayer:
         self._start(self._hint, sample_id, options)
 
     def finish(self) -> Message:
-        """Wait for all threads, and report what the server says of the sessions."""
+        """Wait for all threads, and report what the server says of the sessions, and how long prefetches took."""
         while self._threads:
             self._threads.pop().join()
         reports, self._reports = self._reports, {}
-        return {"cues": reports}
+        prefetches, self._prefetches = self._prefetches, []
+        return {"cues": reports, "prefetches": prefetches}
 
     def _start(self, target: Any, *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -64,8 +67,10 @@ class ClientPlayer:
         thread.start()
 
     def _hint(self, sample_id: str, options: dict[str, Any]) -> None:
+        began_ns = time.monotonic_ns()
         with contextlib.suppress(ClientError):  # a hint that comes to nothing is heard when the sound is played
             self._client.prefetch(sample_id, **options).result()
+            self._prefetches.append((sample_id, began_ns, time.monotonic_ns()))
 
     def _play(self, number: int, session: _Session, pipe: str) -> None:
         error = ""

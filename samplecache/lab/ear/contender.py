@@ -7,13 +7,14 @@ schedule, the limits, the victim, the witness and the counting, is the same for 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from samplecache.lab.ear.failure import ContenderFailedError
 from samplecache.lab.ear.heard import CARD_FORMAT
 from samplecache.lab.ear.path import Path, path
+from samplecache.lab.ear.victim import WORKING_BYTES
 from samplecache.lab.rig import Rig
 from samplecache.lab.workload import Cue
 
@@ -112,7 +113,7 @@ class Case:
     read_bytes_per_s: int | None = None
     cold: bool = True
     idle: bool = False
-    victim_bytes: int = 4 << 20
+    victim_bytes: int = WORKING_BYTES
     loads: tuple[Load, ...] = ()
 
     def sound(self, cue: Cue) -> Sound:
@@ -153,7 +154,8 @@ class CueReport:
 class Contender(Protocol):
     """One way to keep sounds and play them. Used by one thread; ended by :meth:`close` however far it got.
 
-    Calls come in the order of the methods below; those from :meth:`make_cold` on again for each run.
+    Calls come in the order of the methods below; those from :meth:`make_cold` on again for each run. Only :meth:`check`
+    may also be called of one that is never started.
 
     Attributes
     ----------
@@ -177,6 +179,18 @@ class Contender(Protocol):
         """What exactly it is: versions of programs and libraries."""
         ...
 
+    def check(self, cues: Sequence[Cue], lengths_frames: Mapping[str, int]) -> None:
+        """Raise unless it is there and can play `cues` of sounds with such lengths. Starts nothing.
+
+        Raises
+        ------
+        NotPermittedError
+            A program is missing; the remedy names the package.
+        ContenderFailedError
+            It can never play that: it has no loops, or takes no such long sounds.
+        """
+        ...
+
     def start(self, stage: Stage) -> None:
         """Start without any sound; return when it can take some. Blocks.
 
@@ -184,8 +198,6 @@ class Contender(Protocol):
         ------
         ContenderFailedError
             It does not start.
-        NotPermittedError
-            A program is missing; the remedy names the package.
         """
         ...
 
@@ -230,7 +242,7 @@ class Contender(Protocol):
         Raises
         ------
         ContenderFailedError
-            It cannot (no loops, no seeks), or has died.
+            It has died.
         """
         ...
 
@@ -257,6 +269,10 @@ class Contender(Protocol):
         ContenderFailedError
             It has died.
         """
+        ...
+
+    def prefetches(self) -> Sequence[tuple[str, int, int]]:
+        """Return which sound's pages were fetched from when until when, for hints until :meth:`finish` (monotonic)."""
         ...
 
     def notes(self) -> Sequence[str]:

@@ -190,6 +190,8 @@ class Heard:
         How late the card itself was at worst.
     timeline : tuple of Moment
         What was looked at meanwhile.
+    prefetches : tuple of (str, int, int)
+        Which sound's pages were fetched for a hint, from when until when.
     notes : tuple of str
         What a reader must know (vmtouch stood in for by our own locking, no hints, …).
     """
@@ -217,6 +219,7 @@ class Heard:
     witness_ns: int = 0
     card_ns: int = 0
     timeline: tuple[Moment, ...] = ()
+    prefetches: tuple[tuple[str, int, int], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -125,6 +125,7 @@ class Listener:
         contender = self._make()
         sound_bytes = sum(sound.pcm_bytes for sound in case.sounds)
         self._so_far = Heard(contender.name, "", case.name, sound_bytes=sound_bytes)
+        contender.check(case.cues, {sound.sample_id: sound.frames for sound in case.sounds})
         with contextlib.ExitStack() as stack:
             stage = Stage(self._rig, self._rig.make_directory())
             stack.callback(_empty, self._rig)
@@ -263,6 +264,10 @@ class _Run:
             witness_ns=late_ns[0],
             card_ns=late_ns[1],
             timeline=tuple(watch.moments),
+            prefetches=tuple(
+                (sample_id, began_ns - performance.start_ns, ended_ns - performance.start_ns)
+                for sample_id, began_ns, ended_ns in contender.prefetches()
+            ),
         )
 
     def _begin(self, case: Case, start_ns: int) -> None:

@@ -18,6 +18,7 @@ from samplecache.clock import NS_PER_MS, MonotonicClock
 from samplecache.lab.ear.heard import quantile
 from samplecache.lab.ear.lines import Message, serve
 
+WORKING_BYTES: Final = 4 << 20
 ROUND_NS: Final = 10 * NS_PER_MS
 PAGES_A_ROUND: Final = 64
 """A quarter of a mebibyte every 10 ms: 4 MiB are gone through in 160 ms, often enough not to look disused."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from samplecache.errors import StateError
@@ -34,6 +34,7 @@ class PipedPlayer:
         self._player: LineProcess | None = None
         self._pipes = itertools.count()
         self._frames: dict[str, int] = {}
+        self._prefetches: list[tuple[str, int, int]] = []
 
     @property
     def stage(self) -> Stage:
@@ -48,6 +49,9 @@ class PipedPlayer:
         if self._player is None:
             raise StateError(f"{self.name} has no player", remedy="Start it first")
         return self._player
+
+    def check(self, cues: Sequence[Cue], lengths_frames: Mapping[str, int]) -> None:
+        """Do nothing: it plays anything."""
 
     def mix_pipe(self) -> int | None:
         """Return None: each cue has its own."""
@@ -99,11 +103,17 @@ class PipedPlayer:
 
     def finish(self) -> dict[int, CueReport]:
         """Return what the player says of each cue."""
-        cues = self.player.ask(do="finish")["cues"]
+        told = self.player.ask(do="finish")
+        cues = told["cues"]
+        self._prefetches = [(name, began_ns, ended_ns) for name, began_ns, ended_ns in told.get("prefetches", ())]
         for cue in cues.values():
             if error := cue.pop("error", ""):
                 raise ContenderFailedError(f"{self.name}: {error}", remedy="See what it says")
         return {int(number): CueReport(**cue) for number, cue in cues.items()}
+
+    def prefetches(self) -> Sequence[tuple[str, int, int]]:
+        """Return what came of hints, if its player says so."""
+        return self._prefetches
 
     def close(self) -> None:
         """End the player; may be called again."""

@@ -7,14 +7,14 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import soundfile
 
 from samplecache.errors import StateError
 from samplecache.lab.ear.contender import ContenderFailedError, Sound, Stage
-from samplecache.lab.ear.contenders.pipewire_server import PipeWireServer
+from samplecache.lab.ear.contenders.pipewire_server import PROGRAMS, PipeWireServer
 from samplecache.lab.ear.contenders.pulse_cache import PulseSampleCache, PulseServer
 
 TAIL_FRAMES: Final = 1024
@@ -24,6 +24,8 @@ TAIL_FRAMES: Final = 1024
 class PipeWire(PulseSampleCache):
     """The sample cache of pipewire-pulse."""
 
+    programs: ClassVar = PROGRAMS
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._stage: Stage | None = None
@@ -31,10 +33,7 @@ class PipeWire(PulseSampleCache):
     @property
     def version(self) -> str:
         """What the program says."""
-        try:
-            told = subprocess.run(["pipewire", "--version"], capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            return "pipewire"
+        told = subprocess.run(["pipewire", "--version"], capture_output=True, text=True, check=False)
         number = re.search(r"libpipewire (\S+)", told.stdout)
         return f"pipewire {number[1]}" if number else "pipewire"
 

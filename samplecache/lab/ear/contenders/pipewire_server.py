@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from samplecache.errors import NotPermittedError
 from samplecache.lab.ear.contenders.pulse_daemon import PATIENCE_S
 from samplecache.lab.ear.heard import CARD_FORMAT, PERIOD_FRAMES
 from samplecache.lab.ear.lines import died, end
 
 _POLL_S: Final = 0.02
-_PROGRAMS: Final = {
+PROGRAMS: Final = {
     "dbus-daemon": "dbus-daemon",
     "pipewire": "pipewire",
     "wireplumber": "wireplumber",
@@ -46,14 +44,11 @@ class PipeWireServer:
 
     Raises
     ------
-    NotPermittedError
-        A program is missing.
+    ContenderFailedError
+        One of its processes ends, or makes no socket for `PATIENCE_S`.
     """
 
     def __init__(self, directory: Path, popen: Callable[..., subprocess.Popen[Any]] = subprocess.Popen) -> None:
-        for program, package in _PROGRAMS.items():
-            if shutil.which(program) is None:
-                raise NotPermittedError(f"{program} is missing", remedy=f"Install it: apt-get install {package}")
         runtime, home = directory / "xdg", directory / "home"
         for place in (runtime, home):
             place.mkdir(mode=0o700)

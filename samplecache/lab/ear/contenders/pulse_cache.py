@@ -6,16 +6,20 @@ import abc
 import queue
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from samplecache.errors import StateError
 from samplecache.lab.ear.card import open_inlet
 from samplecache.lab.ear.contender import ContenderFailedError, Cue, CueReport, Sound, Stage
 from samplecache.lab.ear.heard import CARD_FORMAT
+from samplecache.lab.ear.programs import require
 
 SINK: Final = "card"
+MOST_BYTES: Final = 16 << 20
+"""``PA_SCACHE_ENTRY_SIZE_MAX`` of PulseAudio, and PipeWire's the same: of a sample as it is stored."""
+_SECOND_BYTES: Final = CARD_FORMAT.rate_hz * CARD_FORMAT.channels * 4
 _CLIENT_TIMEOUT_S: Final = 5.0
 
 
@@ -49,8 +53,14 @@ class PulseSampleCache(abc.ABC):
     ----------
     name : str
         Its name.
+
+    Attributes
+    ----------
+    programs : dict
+        What it takes: the Debian package of each program, by its name.
     """
 
+    programs: ClassVar[dict[str, str]]
     hears_hints = False
     mixes = True
     keeps_resident = False
@@ -91,6 +101,20 @@ class PulseSampleCache(abc.ABC):
             raise StateError(f"{self.name} has not been started", remedy="Start it first")
         return self._server
 
+    def check(self, cues: Sequence[Cue], lengths_frames: Mapping[str, int]) -> None:
+        """Raise unless its programs are there, and all sounds short enough and played from beginning to end."""
+        require(self.programs)
+        if any(cue.frames or cue.start_frame or cue.loop or cue.seeks or cue.plays_ns is not None for cue in cues):
+            raise ContenderFailedError(
+                f"{self.name} plays samples from beginning to end only", remedy="Leave out loops, seeks and lengths"
+            )
+        for sample_id, frames in lengths_frames.items():
+            if frames * CARD_FORMAT.channels * self.encoding_bytes > MOST_BYTES:
+                raise ContenderFailedError(
+                    f"{self.name} takes {MOST_BYTES >> 20} MiB a sample, and {sample_id} has more as it stores it",
+                    remedy=f"Use sounds of up to {MOST_BYTES // _SECOND_BYTES} s",
+                )
+
     def start(self, stage: Stage) -> None:
         """Start the server, and connect."""
         self._pipe = stage.directory / "card.pipe"
@@ -108,8 +132,7 @@ class PulseSampleCache(abc.ABC):
             uploaded = self.server.pactl("upload-sample", str(sound.path), sound.sample_id)
             if uploaded.returncode:
                 raise ContenderFailedError(
-                    f"{self.name} does not take {sound.sample_id}: {uploaded.stderr.strip()}",
-                    remedy="Use sounds of up to 16 MiB, 43 s as it stores them",
+                    f"{self.name} does not take {sound.sample_id}: {uploaded.stderr.strip()}", remedy="See its log"
                 )
 
     def make_cold(self) -> None:  # noqa: B027 -- all there is to do
@@ -126,10 +149,6 @@ class PulseSampleCache(abc.ABC):
         """Ask for a sound, on a thread of its own: the answer takes as long as the server takes."""
         if self._failure:
             raise self._failure
-        if cue.frames or cue.start_frame or cue.loop or cue.seeks or cue.plays_ns is not None:
-            raise ContenderFailedError(
-                f"{self.name} plays samples from beginning to end only", remedy="Leave out loops, seeks and lengths"
-            )
         self._requests.put(cue.sample_id)
         return None
 
@@ -146,6 +165,10 @@ class PulseSampleCache(abc.ABC):
         if self._failure:
             raise self._failure
         return {}
+
+    def prefetches(self) -> Sequence[tuple[str, int, int]]:
+        """Return none."""
+        return ()
 
     def close(self) -> None:
         """End the client and the server."""

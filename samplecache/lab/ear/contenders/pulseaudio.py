@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from samplecache.errors import NotPermittedError
-from samplecache.lab.ear.contender import Stage
+from samplecache.lab.ear.contender import Cue, Stage
 from samplecache.lab.ear.contenders.pulse_cache import PulseSampleCache, PulseServer, threads_named
 from samplecache.lab.ear.contenders.pulse_daemon import PulseDaemon
 
@@ -30,21 +30,26 @@ class PulseAudio(PulseSampleCache):
         False keeps its advice (MADV_WILLNEED) from the kernel, by a library of a few lines that is built and preloaded.
     """
 
+    programs: ClassVar = {"pulseaudio": "pulseaudio", "pactl": "pulseaudio-utils"}
+
     def __init__(self, name: str, *, advised: bool = True) -> None:
         super().__init__(name)
         self._advised = advised
 
+    def check(self, cues: Sequence[Cue], lengths_frames: Mapping[str, int]) -> None:
+        """As for all such servers; without advice a compiler has to be there, too."""
+        super().check(cues, lengths_frames)
+        if not self._advised:
+            _compiler()
+
     @property
     def version(self) -> str:
         """What the daemon says."""
-        _require("pulseaudio", "pulseaudio")
         told = subprocess.run(["pulseaudio", "--version"], capture_output=True, text=True, check=False)
         return told.stdout.strip()
 
     def serve(self, stage: Stage, sink: str) -> PulseServer:
         """Start the daemon."""
-        _require("pulseaudio", "pulseaudio")
-        _require("pactl", "pulseaudio-utils")
         environment = {} if self._advised else {"LD_PRELOAD": str(build_unadvised(stage.directory))}
         daemon = PulseDaemon(stage.directory, [sink], environment, stage.rig.popen)
         try:
@@ -63,11 +68,6 @@ class PulseAudio(PulseSampleCache):
         return ("stores 16-bit sounds as 32-bit floats", *["its advice was kept from the kernel"] * (not self._advised))
 
 
-def _require(program: str, package: str) -> None:
-    if shutil.which(program) is None:
-        raise NotPermittedError(f"{program} is missing", remedy=f"Install it: apt-get install {package}")
-
-
 def build_unadvised(directory: Path) -> Path:
     """Build the library that swallows MADV_WILLNEED, in `directory`, and return its path. Takes a fraction of a second.
 
@@ -76,14 +76,9 @@ def build_unadvised(directory: Path) -> Path:
     NotPermittedError
         There is no C compiler.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        raise NotPermittedError(
-            "Keeping advice from the kernel needs a C compiler", remedy="Install one: apt-get install gcc libc6-dev"
-        )
     library = directory / "unadvised.so"
     built = subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O2", "-o", os.fspath(library), os.fspath(UNADVISED_SOURCE)],
+        [_compiler(), "-shared", "-fPIC", "-O2", "-o", os.fspath(library), os.fspath(UNADVISED_SOURCE)],
         capture_output=True,
         text=True,
         check=False,
@@ -93,3 +88,12 @@ def build_unadvised(directory: Path) -> Path:
             f"The C compiler fails: {built.stderr.strip()}", remedy="Install its headers: apt-get install libc6-dev"
         )
     return library
+
+
+def _compiler() -> str:
+    found = shutil.which("cc") or shutil.which("gcc")
+    if found is None:
+        raise NotPermittedError(
+            "Keeping advice from the kernel needs a C compiler", remedy="Install one: apt-get install gcc libc6-dev"
+        )
+    return found

@@ -6,18 +6,17 @@ import mmap
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
-from samplecache.errors import NotPermittedError
-from samplecache.lab.ear.contender import ContenderFailedError, Sound, Stage
+from samplecache.lab.ear.contender import ContenderFailedError, Cue, Sound, Stage
 from samplecache.lab.ear.contenders.piped import PipedPlayer
 from samplecache.lab.ear.lines import LineProcess, died, end
+from samplecache.lab.ear.programs import require
 from samplecache.lab.ear.simple_player import write_raw
 
 _LOCKING_TIMEOUT_NS = 60 * NS_PER_S
@@ -83,14 +82,13 @@ class Vmtouch(SimpleContender):
     @property
     def version(self) -> str:
         """That of vmtouch."""
-        told = subprocess.run([_vmtouch()], capture_output=True, text=True, check=False)
+        told = subprocess.run(["vmtouch"], capture_output=True, text=True, check=False)
         banner = re.search(r"vmtouch v\S+", told.stdout + told.stderr)
         return banner[0] if banner else "vmtouch"
 
-    def start(self, stage: Stage) -> None:
-        """Start the player; vmtouch begins with the first sounds."""
-        _vmtouch()
-        super().start(stage)
+    def check(self, cues: Sequence[Cue], lengths_frames: Mapping[str, int]) -> None:
+        """Raise unless vmtouch is there."""
+        require({"vmtouch": "vmtouch"})
 
     def prepare(self, sounds: Sequence[Sound]) -> None:
         """Keep `sounds`, and wait until they are locked."""
@@ -98,7 +96,7 @@ class Vmtouch(SimpleContender):
         files = self._files[-len(sounds) :]
         log = self.stage.directory / f"vmtouch-{len(self._vmtouch)}.log"
         with log.open("w") as output:
-            process = self.stage.rig.popen([_vmtouch(), "-l", *map(str, files)], stdout=output, stderr=output)
+            process = self.stage.rig.popen(["vmtouch", "-l", *map(str, files)], stdout=output, stderr=output)
         self._vmtouch.append(process)
         pages = sum(-(-file.stat().st_size // mmap.PAGESIZE) for file in files)
         clock = MonotonicClock()
@@ -115,15 +113,6 @@ class Vmtouch(SimpleContender):
         while self._vmtouch:
             end(self._vmtouch.pop())
         super().close()
-
-
-def _vmtouch() -> str:
-    found = shutil.which("vmtouch")
-    if found is None:
-        raise NotPermittedError(
-            "vmtouch is missing", remedy="Install it, on Debian and Ubuntu: apt-get install vmtouch"
-        )
-    return found
 
 
 def _locked_bytes(pid: int) -> int:

@@ -18,11 +18,11 @@ from samplecache.errors import ConfigurationError, ExhaustedError, StateError
 from samplecache.lab.contest.exporting import as_csv, as_document
 from samplecache.lab.contest.log import RUNS, RunLog
 from samplecache.lab.contest.page import page, reading
-from samplecache.lab.contest.pictures import timeline
 from samplecache.lab.contest.playing import Plan, Player, Turn, play_all, simulating
 from samplecache.lab.contest.records import Case, Figures, Run, Status, digits
 from samplecache.lab.contest.simulated import simulate
 from samplecache.lab.contest.summary import COLUMNS, Spread, Table, tables, told_apart
+from samplecache.lab.contest.timelines import timeline
 from samplecache.lab.scenarios.score import Score
 from samplecache.strategy.registry import StrategyRegistry
 
@@ -104,6 +104,28 @@ class TestSimulatedRun:
         runs = [simulate(small().score(2), SLOW, "willneed", "hdd-laptop-2008", registry) for _ in range(2)]
         assert runs[0] == runs[1]
 
+    def test_who_shares_the_memory_is_left_alone_or_suffers(self, registry: StrategyRegistry) -> None:
+        load = '[[load]]\nmemory = "64MiB"\nrate = "40MB"\n'
+        thrashing = Case(kernel="simulated", device="60iops", memory="0.5x")
+        ample, scarce = (
+            simulate(small(text).score(), case, "touch", "hdd-laptop-2008", registry).figures
+            for text, case in ((SMALL, SLOW), (SMALL + load, thrashing))
+        )
+        assert ample is not None
+        assert scarce is not None
+        assert (ample.victim_faults, ample.victim_p99_ns) == (0, 0)
+        assert scarce.victim_faults is not None
+        assert scarce.victim_faults > 10
+        assert scarce.victim_p99_ns is not None
+        assert scarce.victim_p99_ns > NS_PER_MS
+
+    def test_memory_is_what_samples_have_in_it(self, registry: StrategyRegistry) -> None:
+        score = small().score()
+        run = simulate(score, SLOW, "touch", "hdd-laptop-2008", registry)
+        assert run.figures is not None
+        assert run.figures.rss_bytes is not None
+        assert 0.9 * score.stored_bytes < run.figures.rss_bytes <= score.stored_bytes + 4096 * len(score.sounds)
+
     def test_an_idle_hour_makes_samples_cold(self, registry: StrategyRegistry) -> None:
         load = '[[load]]\nmemory = "2MiB"\nrate = "200kB"\nidle = true\n'
         text = SMALL.replace("seed = 3", "seed = 3\nidle_s = 60") + load
@@ -126,7 +148,7 @@ class TestLog:
         assert RunLog.open(log.directory, IDENTITY).runs == runs
 
     def test_another_scenario_is_refused(self, log: RunLog) -> None:
-        with pytest.raises(StateError, match="its seed differ"):
+        with pytest.raises(StateError, match="whose seed was different"):
             RunLog.open(log.directory, {**IDENTITY, "seed": 4})
 
     @pytest.mark.parametrize("kept", [1, 30])
@@ -301,7 +323,7 @@ class TestTellingApart:
 
     def test_what_never_counted_is_said_with_its_reason(self, log: RunLog) -> None:
         log.add(a_run("here", 0, 1))
-        log.add(a_run("away", 0, 0, status=Status.IMPOSSIBLE).model_copy(update={"why": "it is not installed"}))
+        log.add(a_run("away", 0, 0, status=Status.FAILED).model_copy(update={"why": "it is not installed"}))
         (table,) = tables(log)
         assert table.missing == (("away", "it is not installed"),)
 
@@ -361,7 +383,7 @@ def test_the_page_needs_nothing_else_and_escapes_what_others_wrote(played: RunLo
 
 def test_a_picture_is_the_same_each_time(played: RunLog) -> None:
     row = tables(played)[1].rows[-1]
-    one, two = (timeline(row, "t") for _ in range(2))
+    one, two = (timeline(row, "touch", "t") for _ in range(2))
     assert one is not None
     assert one == two
 

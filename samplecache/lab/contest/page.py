@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
@@ -9,9 +10,11 @@ from typing import Any, Final
 
 from samplecache import __version__
 from samplecache.lab.contest import pictures
+from samplecache.lab.contest.drawing import labels_of, require_matplotlib
 from samplecache.lab.contest.log import RunLog
 from samplecache.lab.contest.records import Status
-from samplecache.lab.contest.summary import COLUMNS, Row, Spread, Table, number
+from samplecache.lab.contest.summary import COLUMNS, HEARD, TOOK, Column, Row, Spread, Table, number, standing
+from samplecache.lab.contest.timelines import timeline
 from samplecache.lab.scenarios.tables import Scenario
 
 _TEMPLATE: Final = "page.html.j2"
@@ -39,7 +42,7 @@ def page(log: RunLog, tables: list[Table], scenario: Scenario) -> str:
     ConfigurationError
         matplotlib or jinja2 is not installed.
     """
-    pictures.require_matplotlib()
+    require_matplotlib()
     from jinja2 import Environment, StrictUndefined
 
     source = (resources.files("samplecache.lab.contest") / _TEMPLATE).read_text(encoding="utf-8")
@@ -53,10 +56,20 @@ def page(log: RunLog, tables: list[Table], scenario: Scenario) -> str:
         runs=len(log.runs),
         when=" to ".join(dict.fromkeys((days[0], days[-1]))) if days else "no date",
         version=__version__,
+        matrices=_matrices(tables),
         parts=[_part(table, f"m{index}") for index, table in enumerate(tables, 1)],
+        players=_players(log),
         troubles=_troubles(log),
         columns=COLUMNS,
+        broken=_broken,
     )
+
+
+def _broken(name: str) -> Any:
+    """Return a contender's name as HTML that may be broken where it has a joint."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[:-])", name))
 
 
 def _part(table: Table, name: str) -> dict[str, Any]:
@@ -66,29 +79,22 @@ def _part(table: Table, name: str) -> dict[str, Any]:
         return Markup(svg)  # noqa: S704 -- drawn here; its texts are escaped by matplotlib
 
     case = table.case
-    timelines = [pictures.timeline(row, f"{name}-t{index}") for index, row in enumerate(table.rows)]
+    labels = labels_of(table.rows)
+    timelines = [
+        timeline(row, label, f"{name}-t{index}")
+        for index, (row, label) in enumerate(zip(table.rows, labels, strict=True))
+    ]
     glitched = any(run.stalls for row in table.rows for run in row.runs)
     machine = f"{case.device}, memory {case.memory}"
     return {
         "id": name,
         "how": case.label,
-        "short": f"{case.label.lower()}: {machine}",
+        "measured": case.measured,
         "short_machine": machine,
         "title": f"Swap device {case.device}, memory {case.memory}",
         "machine": list(table.machine.items()),
-        "columns": table.columns,
-        "rows": [
-            {
-                "rank": row.rank,
-                "tied": row.tied,
-                "contender": row.contender,
-                "bound": row.bound,
-                "cells": [_Cell.of(row.cells[column.key]) for column in table.columns],
-                "runs": len(row.runs),
-                "noisy": row.noisy,
-            }
-            for row in table.rows
-        ],
+        "tables": [_figures(table, "What was heard", HEARD), _figures(table, "What it took", TOOK)],
+        "mapped_only": any(row.typical.timeline and row.typical.timeline.mapped_only for row in table.rows),
         "noisy": any(row.noisy for row in table.rows),
         "missing": table.missing,
         "overview": drawn(pictures.overview(table, f"{name}-o")) if table.rows else None,
@@ -99,13 +105,70 @@ def _part(table: Table, name: str) -> dict[str, Any]:
     }
 
 
+def _figures(table: Table, title: str, part: tuple[Column, ...]) -> dict[str, Any]:
+    """Return some of the columns of a table."""
+    columns = [column for column in table.columns if column in part]
+    return {
+        "title": title,
+        "columns": columns,
+        "rows": [
+            {
+                "rank": row.rank,
+                "tied": row.tied,
+                "contender": row.contender,
+                "bound": row.bound,
+                "cells": [_Cell.of(row.cells[column.key]) for column in columns],
+                "runs": len(row.runs),
+                "noisy": row.noisy,
+            }
+            for row in table.rows
+        ],
+    }
+
+
+def _matrices(tables: list[Table]) -> list[dict[str, Any]]:
+    """Return all contenders' glitches on measured and on simulated machines, each a column."""
+    numbered = list(enumerate(tables, 1))
+    found = []
+    for how in dict.fromkeys(table.case.label for table in tables):
+        mine = [(index, table) for index, table in numbered if table.case.label == how]
+        by_name = [{row.contender: row for row in table.rows} for _, table in mine]
+        found.append(
+            {
+                "how": how,
+                "machines": [(f"m{index}", table.case.device, table.case.memory) for index, table in mine],
+                "rows": [
+                    (name, [_mark(rows[name]) if name in rows else None for rows in by_name])
+                    for name in standing([table for _, table in mine])
+                ],
+            }
+        )
+    return found
+
+
+def _mark(row: Row) -> dict[str, Any]:
+    glitches = row.cells["glitches"]
+    return {
+        "middle": number(_median(row)),
+        "rank": f"{row.rank}, a tie" if row.tied else f"{row.rank}",
+        "best": glitches is not None and glitches.best,
+    }
+
+
+def _players(log: RunLog) -> list[tuple[str, str, str]]:
+    """Return who played on the running kernel: name, what exactly that is, and what a reader must know of it."""
+    told = {run.contender: run for run in log.runs if run.version}
+    return [(name, run.version, "; ".join(run.notes)) for name, run in sorted(told.items())]
+
+
 def reading(table: Table) -> str:
     """Return in a sentence or two who was heard best, and who was not: from ranks alone."""
     if not table.rows:
         return "nobody could play."
     first = [row for row in table.rows if row.rank == 1]
     rest = [row for row in table.rows if row.rank > 1]
-    best = _names(first)
+    label = dict(zip((row.contender for row in table.rows), labels_of(table.rows), strict=True))
+    best = _names([label[row.contender] for row in first])
     clean = all(_median(row) == 0 for row in first)
     low, high = number(_median(first[0])), number(_median(first[-1]))
     how = "without a glitch in half of the runs at least" if clean else f"{low} glitches in the median"
@@ -115,7 +178,7 @@ def reading(table: Table) -> str:
         spread = how if clean or low == high else f"{low} to {high} glitches in the median"
         return f"all are a tie ({spread}){why}."
     tie = "are a tie at the top" if len(first) > 1 else "is the best"
-    after = "; ".join(f"{row.contender} {number(_median(row))}" for row in rest)
+    after = "; ".join(f"{label[row.contender]} {number(_median(row))}" for row in rest)
     return f"{best} {tie} ({how}). Told apart from that, with glitches in the median: {after}."
 
 
@@ -124,14 +187,13 @@ def _median(row: Row) -> float:
     return (glitches.median if glitches else 0) + (unheard.median if unheard else 0)
 
 
-def _names(rows: list[Row]) -> str:
-    names = [row.contender for row in rows]
+def _names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _troubles(log: RunLog) -> list[tuple[int, str]]:
-    """Return what kept runs from counting, or was repeated, and how often."""
-    repeated = "repeated because the machine itself stalled"
+    """Return what kept runs from counting, or had them repeated, and how often."""
+    repeated = "the machine itself stalled"
     counted = Counter(
         f"{run.contender} ({run.case}): {repeated if run.status is Status.NOISY else f'{run.status.value}, {run.why}'}"
         for run in log.runs

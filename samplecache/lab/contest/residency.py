@@ -11,8 +11,7 @@ from typing import Any, Final
 from samplecache.client.failure import ClientError
 from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 from samplecache.kernel.port import Tier
-from samplecache.lab.contest.records import Strip, digits
-from samplecache.lab.contest.simulated import PARTS
+from samplecache.lab.contest.records import Strip, digits, shares
 from samplecache.lab.ear.contender import CueReport, Sound, Stage
 from samplecache.lab.ear.contenders.served import Samplecache
 from samplecache.lab.ear.performing import BEGIN_NS, read
@@ -90,8 +89,7 @@ class Watched:
         if not looks:
             return []
         pages = {name: len(looks[0][1][name]) for name in order}
-        total = sum(pages.values())
-        parts = {name: min(count, max(2, PARTS * count // total)) for name, count in pages.items()}
+        parts = shares(pages)
         when = [at_ns for at_ns, _ in looks]
         nearest = [looks[max(0, bisect.bisect_right(when, at_ns) - 1)][1] for at_ns in times_ns]
         return [

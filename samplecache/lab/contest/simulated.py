@@ -14,6 +14,7 @@ from samplecache.kernel.machine_files import simulation_options
 from samplecache.kernel.port import FaultCounts, Residency, Tier
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.lab.comparison import least_pages
+from samplecache.lab.contest.bystander import Bystander
 from samplecache.lab.contest.records import (
     SAMPLECACHE,
     Case,
@@ -25,7 +26,10 @@ from samplecache.lab.contest.records import (
     Strip,
     Timeline,
     digits,
+    shares,
 )
+from samplecache.lab.ear.heard import quantile
+from samplecache.lab.ear.victim import WORKING_BYTES
 from samplecache.lab.loads import Load
 from samplecache.lab.scenarios.score import Score
 from samplecache.lab.scenarios.tables import parse_memory
@@ -40,11 +44,10 @@ from samplecache.strategy.registry import StrategyRegistry
 ZRAM: Final = "zram-lz4"
 LOOKS: Final = 120
 """Times at which a timeline looks: as many as a small picture can show."""
-PARTS: Final = 72
-"""Parts that the samples of a timeline are divided into together."""
 SPARE_BYTES: Final = 64 << 20
 """What makes memory ample, beside all that is stored."""
 _IN_RAM: Final = bytes(int(tier >= Tier.SWAP_CACHE) for tier in range(256))
+_MAPPED: Final = bytes(int(tier >= Tier.MAPPED) for tier in range(256))
 
 
 def simulate(score: Score, case: Case, strategy: str, base_device: str, registry: StrategyRegistry) -> Run:
@@ -68,7 +71,8 @@ def simulate(score: Score, case: Case, strategy: str, base_device: str, registry
     SamplecacheError
         The machine is too small, or the cache refuses what the score asks.
     """
-    workload = _workload(score, strategy)
+    bystander = Bystander(lambda: virtual.done)
+    workload = _workload(score, strategy, bystander)
     settings = CacheSettings(
         budget_bytes=max(1 << 30, 2 * score.stored_bytes),
         max_sessions=len(score.cues) + 1,
@@ -107,7 +111,14 @@ def simulate(score: Score, case: Case, strategy: str, base_device: str, registry
             "samplecache": __version__,
             "python": platform.python_version(),
         },
-        figures=_figures(outcome, score, stalls, options.page_bytes),
+        figures=_figures(outcome, score, stalls, options.page_bytes).model_copy(
+            update={
+                "limit_bytes": options.memory_pages * options.page_bytes,
+                "rss_bytes": watch.most_pages * options.page_bytes,
+                "victim_faults": bystander.major_faults,
+                "victim_p99_ns": quantile(bystander.rounds_ns, 0.99),
+            }
+        ),
         stalls=stalls,
         timeline=watch.timeline(outcome, [_thinned(head, outcome.began_ns) for head in heads.values()]),
     )
@@ -125,17 +136,19 @@ def _options(score: Score, case: Case, base_device: str, workload: Workload) -> 
     options = simulation_options(
         ZRAM if device.zram else base_device, memory_bytes=memory_bytes, swap_bytes=swap_bytes, seed=score.seed
     )
-    # What threads need to get on at all comes on top, as a process's own memory does on a real machine.
-    options = dataclasses.replace(options, memory_pages=options.memory_pages + least_pages(options, workload))
+    # What threads need to get on at all comes on top, as a process's own memory does on a real machine; so does the
+    # victim's.
+    needed_pages = least_pages(options, workload) + WORKING_BYTES // options.page_bytes
+    options = dataclasses.replace(options, memory_pages=options.memory_pages + needed_pages)
     if device.read_iops is None and device.read_bytes_per_s is None:
         return options
     limit = ReadLimit(device.read_iops, device.read_bytes_per_s)
     return dataclasses.replace(options, device=dataclasses.replace(options.device, read_limit=limit))
 
 
-def _workload(score: Score, strategy: str) -> Workload:
+def _workload(score: Score, strategy: str, bystander: Bystander) -> Workload:
     stop_ns = score.stop_ns
-    loads = tuple(
+    loads = [
         Load(
             load.memory,
             load.rate,
@@ -144,9 +157,9 @@ def _workload(score: Score, strategy: str) -> Workload:
             idle=load.idle,
         )
         for load in score.loads
-    )
+    ]
     samples = tuple(sound.sample for sound in score.sounds)
-    return Workload(samples, score.played_by(strategy), loads, warm_up_ns=score.idle_ns)
+    return Workload(samples, score.played_by(strategy), (*loads, bystander), warm_up_ns=score.idle_ns)
 
 
 def _stalls(outcome: Outcome, lengths: dict[str, int]) -> list[Stall]:
@@ -203,14 +216,27 @@ def _thinned(head: Head, began_ns: int) -> Head:
 
 
 class _Watch:
-    """A virtual thread that only looks, at no cost to anyone."""
+    """A virtual thread that only looks, at no cost to anyone.
+
+    Attributes
+    ----------
+    most_pages : int
+        The most pages of samples that were mapped when it looked: of those that sound or are tagged, as no others are
+        brought in.
+    """
 
     def __init__(self, virtual: VirtualCache, score: Score) -> None:
+        self.most_pages = 0
         self._virtual = virtual
         self._step_ns = max(1, score.stop_ns // LOOKS)
         self._cues = score.cues
         self._times_ns: list[int] = []
         self._rows: dict[str, list[str]] = {cue.sample_id: [] for cue in score.cues}
+        self._unstruck = [
+            sound.sample.sample_id
+            for sound in score.sounds
+            if sound.sample.tags and sound.sample.sample_id not in self._rows
+        ]
         self._major: list[int] = []
         self._pages_in: list[int] = []
         self._pages: dict[str, int] = {}
@@ -218,17 +244,20 @@ class _Watch:
     def run(self, began_ns: int) -> Steps:
         """Look, until the last cue has sounded."""
         virtual, kernel = self._virtual, self._virtual.kernel
-        contents = {name: virtual.cache.store.get(name).content for name in self._rows}
-        self._pages = {name: content.region.pages for name, content in contents.items()}
-        total_pages = sum(self._pages.values())
-        parts = {name: min(pages, max(2, PARTS * pages // total_pages)) for name, pages in self._pages.items()}
+        regions = {name: virtual.cache.store.get(name).content.region for name in (*self._rows, *self._unstruck)}
+        self._pages = {name: regions[name].pages for name in self._rows}
+        parts = shares(self._pages)
         swap_before, faults_before = kernel.swap_counts().pswpin, FaultCounts()
         while True:
             self._times_ns.append(virtual.clock.now_ns() - began_ns)
-            for name, content in contents.items():
+            mapped_pages = 0
+            for name, region in regions.items():
                 # The simulated kernel's own: a virtual one takes the time of whoever looks.
-                found: Residency = SimulatedKernel.residency(kernel, content.region, content.region.span)
-                self._rows[name].append(digits(found.tiers.translate(_IN_RAM), parts[name]))
+                found: Residency = SimulatedKernel.residency(kernel, region, region.span)
+                mapped_pages += found.tiers.translate(_MAPPED).count(1)
+                if name in self._rows:
+                    self._rows[name].append(digits(found.tiers.translate(_IN_RAM), parts[name]))
+            self.most_pages = max(self.most_pages, mapped_pages)
             swapped, faults = kernel.swap_counts().pswpin, virtual.reader_faults()
             self._pages_in.append(swapped - swap_before)
             self._major.append((faults - faults_before).major)

@@ -11,17 +11,20 @@ from typing import Final
 from samplecache.clock import NS_PER_MS
 from samplecache.lab.contest.log import RunLog
 from samplecache.lab.contest.records import Case, Figures, Run, Status
+from samplecache.lab.ear.heard import quantile
 from samplecache.lab.scenarios.tables import parse_memory
 
 CHANCE: Final = 1 / 16
 """Contenders are told apart where a fair coin would favour one of them in so many repetitions no more often than that
 (two-sided sign test): 5 of 5, 9 of 10. Repetitions in which both did alike favour nobody."""
+LEAST_REPETITIONS: Final = 1 + math.ceil(-math.log2(CHANCE))
+"""With fewer nobody is told apart, whatever comes of them: 2 / 2 ** 5 is the first that is no more than `CHANCE`."""
 MOST_TOLD: Final = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A figure in tables. Less is better.
+    """A figure in tables.
 
     Attributes
     ----------
@@ -33,25 +36,27 @@ class Column:
         Returns it, or None where it was not observed.
     about : str
         What it is, for a reader.
+    ranked : bool
+        Whether less is better; else it is only told.
     """
 
     key: str
     title: str
     value: Callable[[Figures], float | None]
     about: str
+    ranked: bool = True
+
+
+def _mib(value_bytes: int | None) -> float | None:
+    return None if value_bytes is None else value_bytes / 2**20
 
 
 def _ms(value_ns: float | None) -> float | None:
     return None if value_ns is None else value_ns / NS_PER_MS
 
 
-def quantile(values: Sequence[int], part: float) -> int | None:
-    """Return the smallest of `values` that `part` of them do not exceed; None if there are none."""
-    return sorted(values)[max(0, math.ceil(part * len(values)) - 1)] if values else None
-
-
 GLITCHES: Final = Column("glitches", "glitches", lambda f: f.glitches, "places at which the sound was broken")
-COLUMNS: Final = (
+HEARD: Final = (
     GLITCHES,
     Column("unheard", "unheard", lambda f: f.unheard, "sounds that were not heard to their end"),
     Column("missing_ms", "missing, ms", lambda f: _ms(f.missing_ns), "silence in these places, together"),
@@ -64,36 +69,49 @@ COLUMNS: Final = (
     ),
     Column(
         "first_p99_ms",
-        "p99, ms",
+        "first period p99, ms",
         lambda f: _ms(quantile(f.first_ns, MOST_TOLD)),
         "the same, 99 of 100 sounds (of fewer than 100 the worst)",
     ),
+)
+"""What was heard."""
+TOOK: Final = (
     Column("major_faults", "major faults", lambda f: f.major_faults, "of the threads that read audio"),
     Column("minor_faults", "minor faults", lambda f: f.minor_faults, "of the threads that read audio"),
     Column(
         "swap_ins_a_page", "swap-ins a page", lambda f: f.swap_ins_a_page, "pages read from swap, for each that sounds"
     ),
-    Column("stored_mib", "stored, MiB", lambda f: f.stored_bytes / 2**20, "what the samples take in memory and swap"),
+    Column("stored_mib", "stored, MiB", lambda f: _mib(f.stored_bytes), "what the samples take in memory and swap"),
     Column(
-        "rss_mib", "RAM, MiB", lambda f: None if f.rss_bytes is None else f.rss_bytes / 2**20, "resident at its largest"
+        "limit_mib",
+        "limit, MiB",
+        lambda f: _mib(f.limit_bytes),
+        "all the memory that there is: for the contender with its samples, and for the victim",
+        ranked=False,
     ),
+    Column("rss_mib", "RAM, MiB", lambda f: _mib(f.rss_bytes), "what the contender has in RAM, at its largest"),
     Column(
         "locked_mib",
         "locked, MiB",
-        lambda f: None if f.locked_bytes is None else min(f.locked_bytes, f.rss_bytes or f.locked_bytes) / 2**20,
+        lambda f: _mib(None if f.locked_bytes is None else min(f.locked_bytes, f.rss_bytes or f.locked_bytes)),
         "of that, what nobody else can have, at most",
     ),
     Column("cpu_ms", "CPU, ms", lambda f: _ms(f.cpu_ns), "processor time of the contender"),
     Column(
-        "victim_faults", "victim's faults", lambda f: f.victim_faults, "major faults of a bystander on its own memory"
+        "victim_faults",
+        "victim's major faults",
+        lambda f: f.victim_faults,
+        "of a process that plays nothing, shares the memory limit, and goes through 4 MiB of its own again and again",
     ),
     Column(
         "victim_p99_ms",
         "victim's p99, ms",
         lambda f: _ms(f.victim_p99_ns),
-        "how long the bystander's round took at worst",
+        "how long that process took for 64 of its pages, which it uses every 10 ms, in 99 of 100 cases",
     ),
 )
+"""What that took, of the contender and of others."""
+COLUMNS: Final = HEARD + TOOK
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +219,19 @@ def tables(log: RunLog) -> list[Table]:
     ]
 
 
+def standing(among: Sequence[Table]) -> list[str]:
+    """Return all contenders of several tables, those first that have the lower ranks in them together."""
+    ranks: dict[str, int] = {}
+    for table in among:
+        for row in table.rows:
+            ranks.setdefault(row.contender, 0)
+    for table in among:
+        of = {row.contender: row.rank for row in table.rows}
+        for name in ranks:
+            ranks[name] += of.get(name, len(of) + 1)
+    return sorted(ranks, key=lambda name: ranks[name])
+
+
 def _ease(case: Case) -> tuple[bool, bool, str, float]:
     memory = parse_memory(case.memory)
     return (
@@ -215,7 +246,7 @@ def _table(case: Case, runs: list[Run], all_runs: list[Run]) -> Table:
     by_contender: dict[str, list[Run]] = {}
     for run in runs:
         by_contender.setdefault(run.contender, []).append(run)
-    names = sorted(by_contender, key=lambda name: _standing(by_contender[name]))
+    names = sorted(by_contender, key=lambda name: _merit(by_contender[name]))
     missing = tuple(
         (name, _why_not([run for run in all_runs if run.contender == name]))
         for name in dict.fromkeys(run.contender for run in all_runs)
@@ -250,7 +281,7 @@ def _figures(run: Run) -> Figures:
     return run.figures
 
 
-def _standing(runs: Iterable[Run]) -> tuple[float, ...]:
+def _merit(runs: Iterable[Run]) -> tuple[float, ...]:
     """Return medians to order contenders by: glitches, then how much was missing, then the slowest first period."""
     figures = [_figures(run) for run in runs]
     return tuple(
@@ -302,13 +333,23 @@ def _values(column: Column, runs: list[Run]) -> dict[int, float]:
 
 
 def _best(column: Column, by_contender: dict[str, list[Run]]) -> set[str]:
-    """Return who has the best median of a figure, and whoever is not told apart from that."""
+    """Return who has the best median of a figure, and whoever could have been told apart from that and is not.
+
+    Nobody where nobody is told apart from it.
+    """
+    if not column.ranked:
+        return set()
     observed = {name: values for name, runs in by_contender.items() if (values := _values(column, runs))}
     if not observed:
         return set()
     first = min(observed, key=lambda name: statistics.median(observed[name].values()))
-    best = {name for name, values in observed.items() if not told_apart(observed[first], values)}
-    return best if len(best) < len(observed) else set()
+    best = {first} | {
+        name
+        for name, values in observed.items()
+        if len(values.keys() & observed[first].keys()) >= LEAST_REPETITIONS and not told_apart(observed[first], values)
+    }
+    apart = {name for name, values in observed.items() if told_apart(observed[first], values)}
+    return best if apart else set()
 
 
 def _spread(column: Column, runs: list[Run], best: set[str], name: str) -> Spread | None:

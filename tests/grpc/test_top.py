@@ -10,7 +10,7 @@ from served import FAST, RATE_HZ, Playing, Serve, pcm, until
 from textual.widgets import DataTable, Static
 
 from samplecache.cli.top.app import SESSION_COLUMNS, Top
-from samplecache.cli.top.rates import Looks, bar
+from samplecache.cli.top.rates import Looks, bar, shortened
 from samplecache.client import Client
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import Tier
@@ -73,8 +73,10 @@ async def test_the_screen_shows_who_plays_and_what_it_costs(serve: Serve, client
         assert "simulated kernel" in str(app.query_one("#facts", Static).render())
         assert "sessions 1" in str(app.query_one("#facts", Static).render())
         await pilot.press("p")
+        assert "p goes on" in str(app.query_one("#heading", Static).render())
         held = app.looks
         await pilot.press("p")
+        assert str(app.query_one("#heading", Static).render()) == "Sessions"
         await until(lambda: app.looks > held)
         await playing.send(stop={})
         await playing.finish()
@@ -128,6 +130,14 @@ def test_rates_are_those_between_two_looks() -> None:
     assert looks.rows([], 4 * NS_PER_S) == []
     (again,) = looks.rows([session(0, 16, 3)], 5 * NS_PER_S)
     assert again.major_rate == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("kick", "kick"), ("ambient.take-1", "ambient.take-1"), ("ambient-pad.take-12", "ambient…take-12")],
+)
+def test_long_names_keep_their_ends(name: str, shown: str) -> None:
+    assert shortened(name, 15) == shown
 
 
 def test_swap_rates_are_pages_a_second() -> None:

@@ -12,25 +12,32 @@ from textual.widgets import DataTable, Footer, Static
 from textual.worker import get_current_worker
 
 from samplecache.cli.render import duration, size
-from samplecache.cli.top.rates import HEAD, TIERS, Looks, SessionRow
+from samplecache.cli.top.rates import HEAD, LEAST_BAR, MOST_BAR, TIERS, Looks, SessionRow, shortened
 from samplecache.client.failure import ClientError
 from samplecache.clock import NS_PER_S, MonotonicClock
 from samplecache.v1 import samplecache_pb2 as pb
 
 BROKEN: Final = "bold red"
+SESSIONS: Final = "Sessions"
+HELD: Final = "Sessions, held as they were; p goes on"
+WIDE_NAME: Final = 24
+NARROW_NAME: Final = 14
+"""How much of a sample's name is shown, in a wide and in a narrow terminal."""
 SESSION_COLUMNS: Final = (
     "session",
     "sample",
     "strategy",
     "at",
-    "where its pages are",
+    "glitches",
+    "pages",
     "in RAM",
+    "glitches/s",
     "major/s",
     "minor/s",
-    "glitches",
-    "glitches/s",
-    "prefetched: useful/late/wasted",
+    "useful/late/wasted",
 )
+OTHERS_WIDTH: Final = 112
+"""What all columns but the sample's name and the bar take of a line at most."""
 STRATEGY_COLUMNS: Final = (
     "strategy",
     "sessions",
@@ -39,7 +46,7 @@ STRATEGY_COLUMNS: Final = (
     "longest stall",
     "major",
     "minor",
-    "prefetched: useful/late/wasted",
+    "useful/late/wasted",
 )
 
 
@@ -98,7 +105,7 @@ class Top(App[None]):
         yield Static(id="facts")
         yield Static(id="trouble")
         with Vertical():
-            yield Static("Sessions", classes="heading")
+            yield Static(SESSIONS, id="heading", classes="heading")
             yield DataTable(id="sessions", cursor_type="none", zebra_stripes=True)
             yield Static(_key(), id="key")
             yield Static("Since the start, by strategy", classes="heading")
@@ -115,6 +122,7 @@ class Top(App[None]):
     def action_pause(self) -> None:
         """Hold what is shown, or go on."""
         self._paused = not self._paused
+        self.query_one("#heading", Static).update(HELD if self._paused else SESSIONS)
 
     @work(thread=True, exclusive=True, group="look", exit_on_error=False)
     def look(self) -> None:
@@ -144,7 +152,11 @@ class Top(App[None]):
         self._looked_ns = now_ns
         self.query_one("#trouble", Static).remove_class("shown")
         self.query_one("#facts", Static).update(self._facts(stats, elapsed_s))
-        _fill(self.query_one("#sessions", DataTable), [_session(row) for row in self._looks.rows(sessions, now_ns)])
+        most = WIDE_NAME if self.size.width >= OTHERS_WIDTH else NARROW_NAME
+        names = min(most, max((len(info.sample.sample_id) for info in sessions), default=0))
+        width = min(MOST_BAR, max(LEAST_BAR, self.size.width - OTHERS_WIDTH - names))
+        rows = self._looks.rows(sessions, now_ns, width)
+        _fill(self.query_one("#sessions", DataTable), [_session(row, names) for row in rows])
         _fill(self.query_one("#strategies", DataTable), [_strategy(sums) for sums in stats.strategies])
         self.looks += 1
 
@@ -169,7 +181,8 @@ def _key() -> Text:
         text.append(sign, colour)
         text.append(f" {tier.name.lower().replace('_', ' ')}   ")
     text.append(HEAD, "bold white on dark_red")
-    text.append(" playhead")
+    text.append(" playhead   ")
+    text.append("useful/late/wasted: pages brought in ahead")
     return text
 
 
@@ -178,18 +191,18 @@ def _number(value: float, *, alarming: bool = True) -> Text:
     return Text(shown, BROKEN if value and alarming else "", justify="right")
 
 
-def _session(row: SessionRow) -> tuple[str, list[Any]]:
+def _session(row: SessionRow, name_width: int) -> tuple[str, list[Any]]:
     return row.session_id, [
         row.session_id,
-        row.sample_id,
+        shortened(row.sample_id, name_width),
         row.strategy,
         f"{row.seconds:.1f} of {row.length_s:.1f} s",
+        Text(f"{row.late_blocks} of {row.blocks}", BROKEN if row.late_blocks else "", justify="right"),
         row.bar,
         Text(f"{row.in_ram:.0%}", justify="right"),
+        _number(row.late_rate),
         _number(row.major_rate),
         _number(row.minor_rate, alarming=False),
-        Text(f"{row.late_blocks} of {row.blocks}", BROKEN if row.late_blocks else "", justify="right"),
-        _number(row.late_rate),
         Text("/".join(map(str, row.prefetched)), justify="right"),
     ]
 
@@ -201,7 +214,7 @@ def _strategy(sums: pb.StrategyStats) -> tuple[str, list[Any]]:
         Text(str(sums.sessions), justify="right"),
         Text(str(sums.blocks), justify="right"),
         Text(str(sums.late_blocks), BROKEN if sums.late_blocks else "", justify="right"),
-        Text(duration(sums.longest_stall.ToNanoseconds()), justify="right"),
+        Text(duration(stall_ns) if (stall_ns := sums.longest_stall.ToNanoseconds()) else "-", justify="right"),
         Text(str(sums.faults.major), justify="right"),
         Text(str(sums.faults.minor), justify="right"),
         Text(f"{pages.useful}/{pages.late}/{pages.wasted}", justify="right"),

@@ -13,6 +13,8 @@ from samplecache.kernel.port import Tier
 from samplecache.v1 import samplecache_pb2 as pb
 
 BAR: Final = 36
+LEAST_BAR: Final = 12
+MOST_BAR: Final = 72
 HEAD: Final = "│"
 TIERS: Final = (
     (Tier.LOCKED, "█", "dark_goldenrod"),
@@ -70,8 +72,8 @@ class Looks:
     _before: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     _swap: tuple[int, int] | None = None
 
-    def rows(self, sessions: Sequence[pb.SessionInfo], now_ns: int) -> list[SessionRow]:
-        """Return the sessions as rows, in their order; the first look at one has rates of 0."""
+    def rows(self, sessions: Sequence[pb.SessionInfo], now_ns: int, width: int = BAR) -> list[SessionRow]:
+        """Return the sessions as rows, in their order, with bars of `width`; the first look at one has rates of 0."""
         elapsed_s = max(1e-9, (now_ns - self._at_ns) / NS_PER_S)
         self._at_ns = now_ns
         now: dict[str, tuple[int, int, int]] = {}
@@ -97,7 +99,7 @@ class Looks:
                     stats.late_blocks,
                     stats.blocks,
                     (stats.prefetched.useful, stats.prefetched.late, stats.prefetched.wasted),
-                    bar(pages, info.frame / max(1, info.sample.frames)),
+                    bar(pages, info.frame / max(1, info.sample.frames), width),
                     sum(page >= Tier.SWAP_CACHE for page in pages) / len(pages) if pages else 0.0,
                 )
             )
@@ -109,6 +111,14 @@ class Looks:
         now = (stats.swap_in_pages, stats.swap_out_pages)
         before, self._swap = self._swap or now, now
         return ((now[0] - before[0]) / elapsed_s, (now[1] - before[1]) / elapsed_s)
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name in `width` cells at most: what is left out lies in its middle, for ends tell names apart."""
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
 
 
 def bar(pages: bytes, place: float, width: int = BAR) -> Text:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 REPORT: Final = "report.html"
 RESULTS_JSON: Final = "results.json"
 RESULTS_CSV: Final = "results.csv"
+RESULTS_MARKDOWN: Final = "results.md"
 PICTURE: Final = "picture.png"
 INTERRUPTED: Final = 130
 
@@ -283,7 +284,7 @@ def _play(plan: Plan, log: RunLog, registry: StrategyRegistry) -> None:
 def _report(log: RunLog, *, as_json: bool) -> None:
     """Write all that comes of the runs into their directory, and show the tables."""
     from samplecache.cli.document import print_json
-    from samplecache.lab.contest.exporting import as_csv, as_document
+    from samplecache.lab.contest.exporting import as_csv, as_document, as_markdown
     from samplecache.lab.contest.page import page
     from samplecache.lab.contest.pictures import picture
     from samplecache.lab.contest.summary import tables
@@ -295,6 +296,7 @@ def _report(log: RunLog, *, as_json: bool) -> None:
     document = as_document(log, found)
     _write(log.directory / RESULTS_JSON, _json(document))
     _write(log.directory / RESULTS_CSV, as_csv(log))
+    _write(log.directory / RESULTS_MARKDOWN, as_markdown(found))
     _write(log.directory / REPORT, page(log, found, scenario))
     drawable = [table for table in found if table.rows]
     # Measured and simulated figures never stand in one picture.
@@ -305,7 +307,8 @@ def _report(log: RunLog, *, as_json: bool) -> None:
         return
     for table in found:
         _print(table)
-    typer.echo(f"report: {log.directory / REPORT}   figures: {RESULTS_JSON}, {RESULTS_CSV}   picture: {PICTURE}")
+    figures = ", ".join((RESULTS_JSON, RESULTS_CSV, RESULTS_MARKDOWN))
+    typer.echo(f"report: {log.directory / REPORT}   figures: {figures}   picture: {PICTURE}")
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -325,7 +328,7 @@ def _write(file: Path, text: str) -> None:
 
 def _print(table: Table) -> None:
     from samplecache.cli.render import print_table
-    from samplecache.lab.contest.page import reading
+    from samplecache.lab.contest.reading import reading
 
     typer.echo(f"{table.case}: {reading(table)}")
     if table.rows:

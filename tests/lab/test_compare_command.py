@@ -44,6 +44,7 @@ def test_a_comparison_leaves_a_report_and_figures(file: Path, tmp_path: Path) ->
         "report.html",
         "results.csv",
         "results.json",
+        "results.md",
         "runs.jsonl",
         "scenario.json",
     ]

@@ -15,10 +15,11 @@ from small_scenario import SMALL, small
 
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import ConfigurationError, ExhaustedError, StateError
-from samplecache.lab.contest.exporting import as_csv, as_document
+from samplecache.lab.contest.exporting import as_csv, as_document, as_markdown
 from samplecache.lab.contest.log import RUNS, RunLog
-from samplecache.lab.contest.page import page, reading
+from samplecache.lab.contest.page import page
 from samplecache.lab.contest.playing import Plan, Player, Turn, play_all, simulating
+from samplecache.lab.contest.reading import reading
 from samplecache.lab.contest.records import Case, Figures, Run, Status, digits
 from samplecache.lab.contest.simulated import simulate
 from samplecache.lab.contest.summary import COLUMNS, Spread, Table, tables, told_apart
@@ -365,6 +366,29 @@ def test_the_document_has_all_but_timelines(played: RunLog) -> None:
     assert [table["device"] for table in document["tables"]] == ["unthrottled", "60iops"]
     slow = {row["contender"]: row["figures"] for row in document["tables"][1]["rows"]}
     assert slow["samplecache:none"]["glitches"]["median"] > slow["samplecache:touch"]["glitches"]["median"]
+
+
+def test_tables_can_be_pasted_into_what_one_writes(log: RunLog) -> None:
+    for repetition, glitches in enumerate((3, 1, 4)):
+        log.add(a_run("samplecache:a|b", repetition, glitches).model_copy(update={"machine": {"kernel": "some"}}))
+    log.add(a_run("away", 0, 0, status=Status.FAILED).model_copy(update={"why": "it is not installed"}))
+    assert as_markdown(tables(log)) == "\n".join(
+        [
+            "### SIMULATED: swap device 60iops, memory ample",
+            "",
+            "all are a tie (3 glitches in the median); fewer than five repetitions tell nobody apart.",
+            "",
+            "kernel some",
+            "",
+            "| rank | contender | glitches | missing, ms | longest stall, ms | first period p50, ms "
+            "| first period p99, ms | stored, MiB | runs |",
+            "| --- | --- | --: | --: | --: | --: | --: | --: | --- |",
+            "| 1 | `samplecache:a\\|b` | 3 (1 to 4) | 3 (1 to 4) | 1 | < 0.01 | < 0.01 | < 0.01 | 3 |",
+            "",
+            "away is not in the table: it is not installed",
+            "",
+        ]
+    )
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_others_wrote(played: RunLog) -> None:

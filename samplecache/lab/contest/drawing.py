@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from samplecache.errors import ConfigurationError
-from samplecache.lab.contest.records import SAMPLECACHE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from samplecache.lab.contest.summary import Row
 
 INK: Final = "#1c2530"
 QUIET: Final = "#6b7785"
@@ -111,10 +108,3 @@ def as_svg(figure: Figure, name: str, title: str) -> str:
 
 def _plain(text: str) -> str:
     return re.sub(r"[<>&\"]", " ", text)
-
-
-def labels_of(rows: Sequence[Row]) -> list[str]:
-    """Return what contenders are called beside each other: strategies by their names, unless others play, too."""
-    names = [row.contender for row in rows]
-    alone = all(name.startswith(SAMPLECACHE) for name in names)
-    return [name.removeprefix(SAMPLECACHE) for name in names] if alone else names

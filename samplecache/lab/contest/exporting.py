@@ -1,13 +1,15 @@
-"""A comparison's figures as CSV and JSON."""
+"""A comparison's figures as CSV, JSON and Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
+from functools import partial
 from typing import Any
 
 from samplecache.lab.contest.log import RunLog
-from samplecache.lab.contest.summary import COLUMNS, Table
+from samplecache.lab.contest.reading import reading
+from samplecache.lab.contest.summary import COLUMNS, Row, Table
 
 
 def as_csv(log: RunLog) -> str:
@@ -64,3 +66,37 @@ def as_document(log: RunLog, tables: list[Table]) -> dict[str, Any]:
         ],
         "runs": [run.model_dump(mode="json", exclude={"timeline"}) for run in log.runs],
     }
+
+
+def as_markdown(tables: list[Table]) -> str:
+    """Return all tables for whoever writes about them: a heading, what it comes to and what it was measured on."""
+    return "\n\n".join(map(_section, tables)) + "\n"
+
+
+def _section(table: Table) -> str:
+    case = table.case
+    parts = [
+        f"### {case.label}: swap device {case.device}, memory {case.memory}",
+        reading(table),
+        "; ".join(f"{what} {value}" for what, value in table.machine.items()),
+    ]
+    if table.rows:
+        heads = ["rank", "contender", *(column.title for column in table.columns), "runs"]
+        marks = ["---", "---", *["--:"] * len(table.columns), "---"]
+        parts.append("\n".join(_line(cells) for cells in (heads, marks, *map(partial(_cells, table), table.rows))))
+    parts += [f"{name} is not in the table: {why}" for name, why in table.missing]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _cells(table: Table, row: Row) -> list[str]:
+    return [
+        f"{row.rank} (tie)" if row.tied else f"{row.rank}",
+        f"`{row.contender}`" + (f" → `{row.bound}`" if row.bound else ""),
+        *(str(row.cells[column.key] or "-") for column in table.columns),
+        f"{len(row.runs)}, {row.noisy} noisy" if row.noisy else f"{len(row.runs)}",
+    ]
+
+
+def _line(cells: list[str]) -> str:
+    escaped = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"

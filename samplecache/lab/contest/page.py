@@ -10,10 +10,22 @@ from typing import Any, Final
 
 from samplecache import __version__
 from samplecache.lab.contest import pictures
-from samplecache.lab.contest.drawing import labels_of, require_matplotlib
+from samplecache.lab.contest.drawing import require_matplotlib
 from samplecache.lab.contest.log import RunLog
+from samplecache.lab.contest.reading import median_of, reading
 from samplecache.lab.contest.records import Status
-from samplecache.lab.contest.summary import COLUMNS, HEARD, TOOK, Column, Row, Spread, Table, number, standing
+from samplecache.lab.contest.summary import (
+    COLUMNS,
+    HEARD,
+    TOOK,
+    Column,
+    Row,
+    Spread,
+    Table,
+    labels_of,
+    number,
+    standing,
+)
 from samplecache.lab.contest.timelines import timeline
 from samplecache.lab.scenarios.tables import Scenario
 
@@ -149,7 +161,7 @@ def _matrices(tables: list[Table]) -> list[dict[str, Any]]:
 def _mark(row: Row) -> dict[str, Any]:
     glitches = row.cells["glitches"]
     return {
-        "middle": number(_median(row)),
+        "middle": number(median_of(row)),
         "rank": f"{row.rank}, a tie" if row.tied else f"{row.rank}",
         "best": glitches is not None and glitches.best,
     }
@@ -159,36 +171,6 @@ def _players(log: RunLog) -> list[tuple[str, str, str]]:
     """Return who played on the running kernel: name, what exactly that is, and what a reader must know of it."""
     told = {run.contender: run for run in log.runs if run.version}
     return [(name, run.version, "; ".join(run.notes)) for name, run in sorted(told.items())]
-
-
-def reading(table: Table) -> str:
-    """Return in a sentence or two who was heard best, and who was not: from ranks alone."""
-    if not table.rows:
-        return "nobody could play."
-    first = [row for row in table.rows if row.rank == 1]
-    rest = [row for row in table.rows if row.rank > 1]
-    label = dict(zip((row.contender for row in table.rows), labels_of(table.rows), strict=True))
-    best = _names([label[row.contender] for row in first])
-    clean = all(_median(row) == 0 for row in first)
-    low, high = number(_median(first[0])), number(_median(first[-1]))
-    how = "without a glitch in half of the runs at least" if clean else f"{low} glitches in the median"
-    if not rest:
-        few = min(len(row.runs) for row in table.rows) < 5
-        why = "; fewer than five repetitions tell nobody apart" if few else ""
-        spread = how if clean or low == high else f"{low} to {high} glitches in the median"
-        return f"all are a tie ({spread}){why}."
-    tie = "are a tie at the top" if len(first) > 1 else "is the best"
-    after = "; ".join(f"{label[row.contender]} {number(_median(row))}" for row in rest)
-    return f"{best} {tie} ({how}). Told apart from that, with glitches in the median: {after}."
-
-
-def _median(row: Row) -> float:
-    glitches, unheard = row.cells["glitches"], row.cells.get("unheard")
-    return (glitches.median if glitches else 0) + (unheard.median if unheard else 0)
-
-
-def _names(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _troubles(log: RunLog) -> list[tuple[int, str]]:

@@ -18,15 +18,16 @@ from samplecache.lab.contest.drawing import (
     READ,
     as_svg,
     figure_for,
-    labels_of,
     settings,
 )
-from samplecache.lab.contest.summary import Row, Table, standing
+from samplecache.lab.contest.summary import Row, Table, labels_of, standing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_COLUMNS: Final = 3
+LEAST_COLUMN_IN: Final = 1.75
+TITLE_LETTER_IN: Final = 0.075
 _TICKS_MS: Final = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 
 
@@ -54,7 +55,9 @@ def picture(tables: Sequence[Table], title: str, path: Path) -> None:
     names = standing(tables)
     labels = labels_of([rows[name] for name in names for rows in by_name if name in rows])
     shown = dict.fromkeys(labels)
-    width_in = LETTER_IN * max(map(len, shown)) + 1.75 * columns
+    titles = [f"{table.case.device}, memory {table.case.memory}" for table in tables]
+    column_in = max(LEAST_COLUMN_IN, 0.3 + TITLE_LETTER_IN * max(map(len, titles)))
+    width_in = LETTER_IN * max(map(len, shown)) + columns * column_in
     how = ", ".join(dict.fromkeys(table.case.label for table in tables))
     with settings():
         figure = Figure(figsize=(max(6.6, width_in), lines * (0.75 + 0.26 * len(names)) + 0.5), layout="constrained")
@@ -64,11 +67,11 @@ def picture(tables: Sequence[Table], title: str, path: Path) -> None:
             x=0.01, ha="left", fontsize=FONT_PT, color=QUIET,
         )  # fmt: skip
         limit = _limit(tables)
-        for index, (table, rows) in enumerate(zip(tables, by_name, strict=True)):
+        for index, rows in enumerate(by_name):
             axes = figure.add_subplot(lines, columns, index + 1)
             _dots(axes, [rows.get(name) for name in names], limit)
             _label(axes, list(shown) if index % columns == 0 else [""] * len(names))
-            axes.set_title(f"{table.case.device}, memory {table.case.memory}", loc="left", color=INK)
+            axes.set_title(titles[index], loc="left", color=INK)
         figure.savefig(path, dpi=150)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from samplecache.clock import NS_PER_MS
 from samplecache.lab.contest.log import RunLog
-from samplecache.lab.contest.records import Case, Figures, Run, Status
+from samplecache.lab.contest.records import SAMPLECACHE, Case, Figures, Run, Status
 from samplecache.lab.ear.heard import quantile
 from samplecache.lab.scenarios.tables import parse_memory
 
@@ -230,6 +230,13 @@ def standing(among: Sequence[Table]) -> list[str]:
         for name in ranks:
             ranks[name] += of.get(name, len(of) + 1)
     return sorted(ranks, key=lambda name: ranks[name])
+
+
+def labels_of(rows: Sequence[Row]) -> list[str]:
+    """Return what contenders are called beside each other: strategies by their names, unless others play, too."""
+    names = [row.contender for row in rows]
+    alone = all(name.startswith(SAMPLECACHE) for name in names)
+    return [name.removeprefix(SAMPLECACHE) for name in names] if alone else names
 
 
 def _ease(case: Case) -> tuple[bool, bool, str, float]:

@@ -297,8 +297,8 @@ class SampleCache:
     def open_session(self, options: PlayOptions, *, start: bool = True) -> Session:
         """Open a playback session; its clock starts now. Does not block. Close it in any case.
 
-        It takes over what prefetches of the same sample hold locked. Without `start` its strategy is not asked yet:
-        the caller says when, by :meth:`Session.start`.
+        It takes over what prefetches of the same sample hold locked. Without `start` its strategy is not asked yet, nor
+        anybody woken: the caller says when, by :meth:`Session.start`.
 
         Raises
         ------
@@ -327,19 +327,25 @@ class SampleCache:
                 session_id = f"session-{next(self._numbers)}"
                 account = self._books.new(lease, binding, playback.stats.prefetched)
                 session = Session(
-                    session_id, lease, binding, playback, converter, account, self._floor, self._session_closed
+                    session_id,
+                    lease,
+                    binding,
+                    playback,
+                    converter,
+                    account,
+                    self._floor,
+                    self._session_started,
+                    self._session_closed,
                 )
                 self._sessions[session] = None
         except BaseException:
             lease.release()
             raise
-        self._shedding.join(session, session.place)
         self._holds.begin_playing(lease.content, session_id)
         self._books.begin(account, lease, binding, session.path)
         self._announced.begin_playing(lease.content, account)
         page_frames = self.kernel.page_bytes / stored.frame_bytes
         self.totals.begin_session(session_id, binding.strategy.name, playback.stats, page_frames)
-        self.triggers.note_play(lease.sample)
         if start:
             session.start()
         return session
@@ -347,6 +353,10 @@ class SampleCache:
     def _check_room(self) -> None:
         if len(self._sessions) >= self.settings.max_sessions:
             raise limit_error("sessions", self.settings.max_sessions)
+
+    def _session_started(self, session: Session) -> None:
+        self._shedding.join(session, session.place)
+        self.triggers.note_play(session.sample)
 
     def _session_closed(self, session: Session) -> None:
         self._shedding.leave(session.session_id)

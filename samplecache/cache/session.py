@@ -73,6 +73,8 @@ class Session:
         What became of pages that were brought in for it.
     floor : SessionFloor
         What it stands on.
+    on_started : Callable
+        Called once, when it is started.
     on_closed : Callable
         Called once, on a worker, when it is closed and its last prefetch has ended.
     """
@@ -86,6 +88,7 @@ class Session:
         converter: Converter,
         account: Account,
         floor: SessionFloor,
+        on_started: Callable[[Session], None],
         on_closed: Callable[[Session], None],
     ) -> None:
         self.session_id = session_id
@@ -101,6 +104,7 @@ class Session:
         reading = ReaderFloor(floor.kernel, floor.clock, floor.meter, floor.witness_ns)
         self._reader = BlockReader(lease.content, playback, converter, account, reading)
         self._publish = floor.publish
+        self._on_started = on_started
         self._on_closed = on_closed
         self.place = Place()
         self._advances = Moment.ADVANCE.overridden_by(binding.strategy)
@@ -114,9 +118,10 @@ class Session:
         self._running = 0
 
     def start(self) -> None:
-        """Have the strategy prepare, unless it has been already. Does not block."""
-        if not self._started:
+        """Have the strategy prepare, and all else that can wait for a first block, once. Does not block."""
+        if not (self._started or self._closed):
             self._started = True
+            self._on_started(self)
             self._order(Moment.PREPARE)
 
     # --- blocks ---

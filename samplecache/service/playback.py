@@ -19,7 +19,7 @@ from samplecache.errors import InvalidError, LimitError
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers, Readers
 from samplecache.service.pacing import PacingWheel
-from samplecache.service.sending import BlockRun, Outbox, slack_ns
+from samplecache.service.sending import Outbox, PacedRun, send_unpaced, slack_ns
 from samplecache.service.streamed import StreamedSession
 from samplecache.service.wire import block_message
 from samplecache.v1 import playback_pb2
@@ -89,7 +89,7 @@ class _Commands:
             self._sleeper = self._wheel.sleeper(block.send_ns, slack_ns(block))
             await self._sleeper
 
-    async def during(self, run: BlockRun) -> None:
+    async def during(self, run: PacedRun) -> None:
         """Wait until `run` has ended; a command that arrives ends it."""
         self._sleeper = run.ended
         await run.ended
@@ -278,8 +278,12 @@ class PlayHandlers(Readers):
             await outbox.post(message)
         session.start()
         commands.listen()
-        if not session.converter.resamples and not commands.arrived:
-            await commands.during(BlockRun(session, blocks, outbox, self._wheel, self.clock))
+        if session.converter.resamples or commands.arrived:
+            return
+        if session.playback.paced:
+            await commands.during(PacedRun(session, blocks, outbox, self._wheel, self.clock))
+        else:
+            await send_unpaced(session, blocks, outbox, lambda: commands.arrived)
 
 
 class PlaybackHandlers(PrefetchHandlers, PlayHandlers):

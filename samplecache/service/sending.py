@@ -40,12 +40,14 @@ class Outbox:
 
     Attributes
     ----------
+    send : Callable
+        Sends a message and waits for its end; only while :attr:`free`.
     client_ns : int
         How long the client kept the last message from being sent, as far as anybody had to wait for that.
     """
 
     def __init__(self, context: Context, clock: Clock) -> None:
-        self._write: Callable[[Message], Coroutine[Any, Any, None]] = context.write
+        self.send: Callable[[Message], Coroutine[Any, Any, None]] = context.write
         self._now_ns = clock.now_ns
         self._writing: Coroutine[Any, Any, None] | None = None
         self._written: asyncio.Future[Any] | None = None
@@ -64,7 +66,7 @@ class Outbox:
 
     def begin(self, message: Message) -> None:
         """Begin to send `message`; only while :attr:`free`."""
-        self._writing = self._write(message)
+        self._writing = self.send(message)
         self._began_ns = self._now_ns()
         self._step(self._writing)
 
@@ -117,7 +119,97 @@ class _Outgoing(NamedTuple):
     frames: range
 
 
-class BlockRun:
+class _Shelf:
+    """Messages of blocks that were read in one go. They are accounted for as they are taken.
+
+    Parameters
+    ----------
+    session : StreamedSession
+        Whose blocks they are. It does not resample.
+    blocks : int
+        How many go into a message.
+    """
+
+    def __init__(self, session: StreamedSession, blocks: int) -> None:
+        self._session = session
+        self._blocks = blocks
+        self._block_frames = session.playback.block_frames
+        self._left: list[_Outgoing] = []
+        self._read: ReadBlock | None = None
+
+    def __len__(self) -> int:
+        """How many messages are left."""
+        return len(self._left)
+
+    def fill(self, block: Block, client_ns: int) -> bool:
+        """Read `block` and what comes after it; return whether that is in RAM, and in time. Only when none are left."""
+        batch = self._session.read_resident(block, client_ns)
+        if batch is None or (block.due_ns is not None and batch.read.reading.ready_ns > block.due_ns):
+            return False
+        self._read = batch.read
+        self._left = self._messages(batch)[::-1]
+        return True
+
+    def take(self) -> bytes:
+        """Take the next message: it is going to be sent."""
+        message, frames = self._left.pop()
+        session, read, block_frames = self._session, self._read, self._block_frames
+        if read is not None:
+            self._read = None
+            session.delivered(read)
+            frames = range(read.block.frames.stop, frames.stop)
+        for start in range(frames.start, frames.stop, block_frames):  # all that were read are in time
+            session.delivered_in_time(range(start, min(start + block_frames, frames.stop)))
+        return message
+
+    def hold_ns(self) -> int:
+        """Return how long the next block waits for the last of those that are to leave in one message with it."""
+        if self._blocks == 1 or not self._left:
+            return 0
+        block_frames = self._block_frames
+        before_last = (len(self._left[-1].frames) - 1) // block_frames * block_frames
+        return before_last * NS_PER_S // self._session.converter.source.rate_hz
+
+    def _messages(self, batch: ReadBatch) -> list[_Outgoing]:
+        """Return a message for each few blocks of a batch."""
+        frames = batch.frames
+        step = self._blocks * self._block_frames
+        messages = block_messages(frames, step, self._session.converter.target.frame_bytes, batch.read.pcm)
+        starts = range(frames.start, frames.stop, step)
+        return [
+            _Outgoing(message, range(start, min(start + step, frames.stop)))
+            for start, message in zip(starts, messages, strict=True)
+        ]
+
+
+async def send_unpaced(session: StreamedSession, blocks: int, outbox: Outbox, wanted: Callable[[], bool]) -> None:
+    """Send what is in RAM as fast as the client takes it. For the event loop's thread.
+
+    Here somebody does wait for each write's end, and a task that awaits it is the cheapest to be woken. It ends where
+    somebody has to see to something: before a block that is not in RAM, a notice, or the end. What it had read and not
+    sent is read again.
+
+    Parameters
+    ----------
+    session : StreamedSession
+        Whose blocks they are; accounted for as they are sent. It does not resample.
+    blocks : int
+        How many blocks go into a message.
+    outbox : Outbox
+        What sends them.
+    wanted : Callable
+        Asked after each message whether to end.
+    """
+    shelf, send = _Shelf(session, blocks), outbox.send
+    await outbox.drained()
+    while session.place.notice is None and (block := session.next_block()) is not None and shelf.fill(block, 0):
+        while shelf:
+            await send(shelf.take())
+            if wanted():
+                return
+
+
+class PacedRun:
     """Streams what is in RAM, each block at its time, from the wheel's turns. For the event loop's thread.
 
     It ends where somebody has to see to something: before a block that is not in RAM or would be late, a notice, the
@@ -126,7 +218,7 @@ class BlockRun:
     Parameters
     ----------
     session : StreamedSession
-        Whose blocks they are; accounted for as they are sent. It does not resample.
+        Whose blocks they are; accounted for as they are sent. It is paced, and does not resample.
     blocks : int
         How many blocks go into a message. It leaves when the last of them may.
     outbox : Outbox
@@ -152,33 +244,25 @@ class BlockRun:
     ) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._session = session
-        self._left: list[_Outgoing] = []
-        self._read: ReadBlock | None = None
-        self._blocks = blocks
+        self._shelf = _Shelf(session, blocks)
         self._outbox = outbox
         self._wheel = wheel
         self._now_ns = clock.now_ns
-        self._paced = session.playback.paced
-        self._block_frames = session.playback.block_frames
-        self._block = block = session.next_block()
-        if block is None:
+        self._block: Block | None = None
+        if self._go_on():
             self.ended.set_result(None)
-        elif block.due_ns is None:
-            self._turn()
-        else:
-            self._come_back(block)
+
+    def _go_on(self) -> bool:
+        """Have the wheel turn for the next block; return whether there is none."""
+        self._block = block = self._session.next_block()
+        if block is None:
+            return True
+        self._come_back(block)
+        return False
 
     def _come_back(self, block: Block) -> None:
         """Have the wheel turn when the next message may leave, or else when its first block is to be read."""
-        self._wheel.call(block.send_ns + self._hold_ns(), slack_ns(block), self._turn)
-
-    def _hold_ns(self) -> int:
-        """Return how long the next block waits for the last of those that are to leave in one message with it."""
-        if self._blocks == 1 or not self._left:
-            return 0
-        block_frames = self._block_frames
-        before_last = (len(self._left[-1].frames) - 1) // block_frames * block_frames
-        return before_last * NS_PER_S // self._session.converter.source.rate_hz
+        self._wheel.call(block.send_ns + self._shelf.hold_ns(), slack_ns(block), self._turn)
 
     def _turn(self, _: object = None) -> None:
         if self.ended.done():
@@ -191,63 +275,20 @@ class BlockRun:
 
     def _send(self) -> bool:
         """Send what is due, see to it that the rest will be, and return whether nothing more is to be done here."""
-        outbox, session, paced = self._outbox, self._session, self._paced
-        while outbox.free:
-            block = self._block
-            if block is None or (block.due_ns is not None and self._now_ns() > block.due_ns):
+        outbox, shelf, block = self._outbox, self._shelf, self._block
+        if not outbox.free:
+            outbox.when_free(self._turn)
+            return False
+        if block is None or block.due_ns is None or self._now_ns() > block.due_ns:
+            return True
+        if not shelf:
+            if self._session.place.notice is not None or not shelf.fill(block, outbox.client_ns):
                 return True
-            if not self._left:
-                if session.place.notice is not None or not self._fill(block):
-                    return True
-                if paced and self._hold_ns():
-                    self._come_back(block)
-                    return False
-            message, frames = self._left.pop()
-            self._account(frames)
-            outbox.begin(message)
-            if not paced and self._left:
-                continue  # in a hurry, only what is to be read next matters
-            self._block = block = session.next_block()
-            if block is None:
-                return True
-            if paced:
+            if shelf.hold_ns():
                 self._come_back(block)
                 return False
-        outbox.when_free(self._turn)
-        return False
-
-    def _fill(self, block: Block) -> bool:
-        """Read what is to be sent next; return whether that is in RAM, and in time."""
-        batch = self._session.read_resident(block, self._outbox.client_ns)
-        if batch is None or (block.due_ns is not None and batch.read.reading.ready_ns > block.due_ns):
-            return False
-        self._read = batch.read
-        self._left = self._messages(batch)[::-1]
-        return True
-
-    def _messages(self, batch: ReadBatch) -> list[_Outgoing]:
-        """Return a message for each few blocks of a batch."""
-        session, frames = self._session, batch.frames
-        step = self._blocks * self._block_frames
-        messages = block_messages(frames, step, session.converter.target.frame_bytes, batch.read.pcm)
-        starts = range(frames.start, frames.stop, step)
-        return [
-            _Outgoing(message, range(start, min(start + step, frames.stop)))
-            for start, message in zip(starts, messages, strict=True)
-        ]
-
-    def _account(self, frames: range) -> None:
-        """Account for the blocks of a message: all that were read are in time."""
-        session, read = self._session, self._read
-        start, block_frames = frames.start, self._block_frames
-        if read is not None:
-            self._read = None
-            session.delivered(read)
-            start = read.block.frames.stop
-        while start < frames.stop:
-            stop = min(start + block_frames, frames.stop)
-            session.delivered_in_time(range(start, stop))
-            start = stop
+        outbox.begin(shelf.take())
+        return self._go_on()
 
 
 def slack_ns(block: Block) -> int:

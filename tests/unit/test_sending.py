@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
@@ -17,7 +17,7 @@ from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import NO_FAULTS
 from samplecache.service.base import Context
 from samplecache.service.pacing import PacingWheel
-from samplecache.service.sending import BlockRun, Outbox
+from samplecache.service.sending import Outbox, PacedRun, send_unpaced
 from samplecache.service.streamed import StreamedSession
 from samplecache.service.wire import block_message
 from samplecache.strategy.events import Overloaded
@@ -99,8 +99,8 @@ def outbox_to(client: Client, clock: VirtualClock) -> Outbox:
     return Outbox(cast("Context", client), clock)
 
 
-def run_of(session: Session, outbox: Outbox, wheel: Wheel, clock: VirtualClock, blocks: int = 1) -> BlockRun:
-    return BlockRun(cast("StreamedSession", session), blocks, outbox, cast("PacingWheel", wheel), clock)
+def run_of(session: Session, outbox: Outbox, wheel: Wheel, clock: VirtualClock, blocks: int = 1) -> PacedRun:
+    return PacedRun(cast("StreamedSession", session), blocks, outbox, cast("PacingWheel", wheel), clock)
 
 
 def blocks_up_to(count: int) -> list[bytes]:
@@ -185,15 +185,52 @@ async def test_a_block_waits_for_a_client_that_does_not_take_the_one_before_and_
     assert outbox.client_ns == 121 * NS_PER_MS
 
 
-async def test_without_hurry_a_block_follows_as_soon_as_the_one_before_is_out() -> None:
-    client, clock, wheel = Client(), VirtualClock(), Wheel()
-    run = run_of(Session(3, None, resident=3 * FRAMES), outbox_to(client, clock), wheel, clock)
-    for number in range(3):
-        assert client.begun == blocks_up_to(number + 1)
-        client.take()
+async def unpaced(
+    session: Session, client: Client, wanted: Callable[[], bool] = lambda: False, blocks: int = 1
+) -> None:
+    """Send what is in RAM to a client that takes each message a turn of the loop after it was begun."""
+    outbox = outbox_to(client, VirtualClock())
+    sending = asyncio.create_task(send_unpaced(cast("StreamedSession", session), blocks, outbox, wanted))
+    while not sending.done():
         await asyncio.sleep(0)
-    assert run.ended.done()
-    assert not wheel.calls
+        assert len(client.begun) <= len(client.written) + 1
+        if client.taking and not client.taking[-1].done():
+            client.take()
+    await sending
+
+
+async def test_without_hurry_a_block_follows_as_soon_as_the_one_before_is_out() -> None:
+    client, session = Client(), Session(7, None, resident=6 * FRAMES)
+    await unpaced(session, client)
+    assert client.written == blocks_up_to(6)
+    assert session.reads == [range(4 * FRAMES), range(4 * FRAMES, 6 * FRAMES)]
+    assert (session.playback.next_frame, session.playback.stats.blocks) == (6 * FRAMES, 6)
+
+
+async def test_without_hurry_messages_of_several_blocks_are_accounted_for_block_by_block() -> None:
+    client, session = Client(), Session(6, None, resident=6 * FRAMES)
+    await unpaced(session, client, blocks=3)
+    spans = [range(3 * FRAMES), range(3 * FRAMES, 4 * FRAMES), range(4 * FRAMES, 6 * FRAMES)]
+    assert client.written == [block_message(span.start, pcm(span)) for span in spans]
+    assert (session.playback.stats.blocks, session.playback.stats.frames) == (6, 6 * FRAMES)
+
+
+async def test_without_hurry_a_command_is_seen_to_after_the_message_under_way() -> None:
+    client, session = Client(), Session(4, None, resident=4 * FRAMES)
+    await unpaced(session, client, lambda: len(client.written) == 2)
+    assert client.written == blocks_up_to(2)
+    assert (session.playback.next_frame, session.playback.stats.blocks) == (2 * FRAMES, 2)
+
+
+async def test_without_hurry_a_notice_comes_before_what_is_read_next() -> None:
+    client, session = Client(), Session(8, None, resident=8 * FRAMES)
+
+    def overloaded() -> bool:
+        session.place.notice = Overloaded(0, "session-1", "a", "none", True, 1, 1)
+        return False
+
+    await unpaced(session, client, overloaded)
+    assert client.written == blocks_up_to(4)
 
 
 async def test_who_ends_a_run_stops_it() -> None:
@@ -217,7 +254,7 @@ async def test_a_run_fails_as_sending_does_and_its_wheel_turns_on() -> None:
         await run.ended
 
 
-async def play_out(run: BlockRun, client: Client, wheel: Wheel, clock: VirtualClock) -> list[tuple[int, Any]]:
+async def play_out(run: PacedRun, client: Client, wheel: Wheel, clock: VirtualClock) -> list[tuple[int, Any]]:
     """Play until the run ends; return when each message was begun, in milliseconds, and the message."""
     begun = []
     while not run.ended.done():

@@ -23,6 +23,7 @@ from samplecache.kernel.linux import LinuxKernel
 from samplecache.kernel.linux_process import lock_present
 from samplecache.kernel.port import Kernel
 from samplecache.service.auth import TokenInterceptor, read_token
+from samplecache.service.collecting import keep_for_good
 from samplecache.service.config import KernelName, ServerConfig
 from samplecache.service.listening import ALONE, OPTIONS, is_local, listen
 from samplecache.service.logging import configure_log
@@ -182,6 +183,7 @@ async def _serve(config: ServerConfig, ready: Callable[[Server], Any]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop)
     server = Server(config)
     await server.start()
+    keep_for_good()
     ready(server)
     await asked.wait()
     await server.stop()

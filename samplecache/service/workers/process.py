@@ -24,6 +24,7 @@ from samplecache.clock import Clock, MonotonicClock
 from samplecache.errors import OutOfRangeError, SamplecacheError
 from samplecache.kernel.linux_remote import RemoteMemory, RemoteRegion
 from samplecache.service.auth import TokenInterceptor, read_token
+from samplecache.service.collecting import keep_for_good
 from samplecache.service.config import ServerConfig
 from samplecache.service.listening import OPTIONS, TOGETHER, listen
 from samplecache.service.logging import configure_log
@@ -160,6 +161,7 @@ async def _work(end: socket.socket) -> None:
                 for address in order["addresses"]:
                     listen(server, address, config.tls_cert, config.tls_key)
                 await server.start()
+            keep_for_good()
             async with channel:
                 link.send(say="ready")
                 telling = asyncio.create_task(sessions.tell())

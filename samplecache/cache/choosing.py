@@ -7,9 +7,8 @@ from samplecache.cache.pressure_watch import PressureWatch
 from samplecache.cache.sample import Sample
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities
-from samplecache.kernel.signals import MemoryState
-from samplecache.strategy.registry import AUTO, Binding, StrategyRegistry
-from samplecache.strategy.view import ChoiceView, PageInFigures
+from samplecache.strategy.registry import Binding, StrategyRegistry
+from samplecache.strategy.view import ChoiceView
 
 
 class Chooser:
@@ -62,14 +61,15 @@ class Chooser:
             The wish is for none that there is.
         """
         wishes = (wish, sample.strategy, self._default)
-        asks = AUTO in wishes  # else nobody looks at what takes a while to find out
-        view = ChoiceView(
+        return self._registry.bind(*wishes, self._capabilities, lambda: self._view(sample, lead_ns))
+
+    def _view(self, sample: Sample, lead_ns: int | None) -> ChoiceView:
+        return ChoiceView(
             sample.view(self._page_bytes),
             self._capabilities,
             self._ledger.budget_bytes - self._ledger.locked_bytes,
-            self._meter.figures if asks else PageInFigures(),
+            self._meter.figures,
             self._registry.names,
-            memory=self._pressure.memory() if asks else MemoryState(),
+            memory=self._pressure.memory(),
             lead_ns=lead_ns,
         )
-        return self._registry.bind(*wishes, view)

@@ -190,12 +190,15 @@ class StrategyRegistry:
 
     # --- choosing ---
 
-    def bind(self, request: str, sample: str, server: str, view: ChoiceView) -> Binding:
+    def bind(
+        self, request: str, sample: str, server: str, capabilities: Capabilities, view: Callable[[], ChoiceView]
+    ) -> Binding:
         """Choose and instantiate: request, then sample, then hook, then server default, then ``none``.
 
         Empty strings mean "no wish", and so does a sample's or the server's wish for a strategy that is not there.
         ``auto``, from whomever it comes, asks the hook. What is chosen is degraded along ``fallback`` until the kernel
-        permits all that it requires. Blocks no longer than plugins do, and they must not.
+        permits all that it requires. `view` is only asked for if a plugin is: it takes a while to find out. Blocks no
+        longer than plugins do, and they must not.
 
         Raises
         ------
@@ -204,14 +207,16 @@ class StrategyRegistry:
         """
         self.check(request)
         choice, chosen_by = self._choose(request, sample, server, view)
-        return self._degrade(choice, chosen_by, view.capabilities)
+        return self._degrade(choice, chosen_by, capabilities)
 
-    def _choose(self, request: str, sample: str, server: str, view: ChoiceView) -> tuple[Choice, ChosenBy]:
+    def _choose(
+        self, request: str, sample: str, server: str, view: Callable[[], ChoiceView]
+    ) -> tuple[Choice, ChosenBy]:
         asked = False
         for wish, who in ((request, ChosenBy.REQUEST), (sample, ChosenBy.SAMPLE), (server, ChosenBy.SERVER)):
             if wish == AUTO and not asked:
                 asked = True
-                if (hooked := self._ask_hook(view)) is not None:
+                if (hooked := self._ask_hook(view())) is not None:
                     return hooked, ChosenBy.HOOK
             elif wish in self._by_name:
                 return Choice(wish), who

@@ -16,7 +16,7 @@ import samplecache_willneed
 from samplecache.kernel.port import Capability, Operation
 from samplecache.kernel.signals import MemoryState
 from samplecache.strategy import ChoiceView, PageInFigures, PrefetchStrategy, SampleView, hookimpl
-from samplecache.strategy.registry import AUTO, ChosenBy, StrategyRegistry
+from samplecache.strategy.registry import AUTO, Binding, ChosenBy, StrategyRegistry
 
 KIB, MIB = 1 << 10, 1 << 20
 MS = 1_000_000
@@ -51,6 +51,11 @@ def registry(*, window: bool = True) -> StrategyRegistry:
         made.register(_WindowPlugin(), "tests 1")
     assert made.problems == []
     return made
+
+
+def chosen(plugins: StrategyRegistry, case: ChoiceView) -> Binding:
+    view = dataclasses.replace(case, names=plugins.names)
+    return plugins.bind(AUTO, "", "", view.capabilities, lambda: view)
 
 
 def view(
@@ -148,7 +153,7 @@ LONG, KICK = 4 * MIB, 96 * KIB
 )
 def test_choice(case: ChoiceView, name: str, why: str | None) -> None:
     plugins = registry()
-    binding = plugins.bind(AUTO, "", "", dataclasses.replace(case, names=plugins.names))
+    binding = chosen(plugins, case)
     assert (binding.strategy.name, binding.chosen_by, binding.degraded_from) == (name, ChosenBy.HOOK, "")
     assert binding.why
     assert why is None or binding.why == why
@@ -157,7 +162,7 @@ def test_choice(case: ChoiceView, name: str, why: str | None) -> None:
 @pytest.mark.parametrize(("size", "name"), [(LONG, "willneed"), (KICK, "populate"), (400 * MIB, "none")])
 def test_without_a_window_whole_samples_are_brought_in_if_they_fit(size: int, name: str) -> None:
     plugins = registry(window=False)
-    assert plugins.bind(AUTO, "", "", dataclasses.replace(view(size), names=plugins.names)).strategy.name == name
+    assert chosen(plugins, view(size)).strategy.name == name
 
 
 def test_other_plugins_are_asked_first() -> None:
@@ -170,4 +175,4 @@ def test_other_plugins_are_asked_first() -> None:
         made = StrategyRegistry()
         for plugin in [samplecache_auto, samplecache_touch, Other()][:: 1 if order else -1]:
             made.register(plugin, "tests 1")
-        assert made.bind(AUTO, "", "", dataclasses.replace(view(KICK), names=made.names)).strategy.name == "touch"
+        assert chosen(made, view(KICK)).strategy.name == "touch"

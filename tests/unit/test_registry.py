@@ -61,7 +61,8 @@ def choice(**different: Any) -> ChoiceView:
 def bind(
     registry: StrategyRegistry, request: str = "", sample: str = "", server: str = "", **different: Any
 ) -> Binding:
-    return registry.bind(request, sample, server, choice(**different))
+    view = choice(**different)
+    return registry.bind(request, sample, server, view.capabilities, lambda: view)
 
 
 def chosen(binding: Binding) -> tuple[str, ChosenBy]:

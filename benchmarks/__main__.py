@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from typing import Annotated, Final
 
 import typer
@@ -34,17 +35,22 @@ def main(
         if name not in BENCHMARKS:
             raise typer.BadParameter(f"{name!r} is no benchmark. Give some of {', '.join(BENCHMARKS)}")
     results: dict[str, list[Figure]] = {}
+    took_s: dict[str, float] = {}
     for name in names or BENCHMARKS:
         stderr().print(f"measuring {name} ...")
         measure = importlib.import_module(f"benchmarks.{name}").measure
+        began_s = time.monotonic()
         results[name] = measure(quick=True) if quick and "quick" in inspect.signature(measure).parameters else measure()
+        took_s[name] = round(time.monotonic() - began_s, 1)
+        stderr().print(f"{name} took {took_s[name]:.0f} s")
     if as_json:
         figures = {name: [figure.document() for figure in measured] for name, measured in results.items()}
-        typer.echo(json.dumps({"how": "measured", "machine": _machine(), "benchmarks": figures}, indent=2))
+        document = {"how": "measured", "machine": _machine(), "took_s": took_s, "benchmarks": figures}
+        typer.echo(json.dumps(document, indent=2))
         return
-    typer.echo(f"MEASURED on {', '.join(_machine().values())}")
+    typer.echo(f"MEASURED on {', '.join(_machine().values())}, in {sum(took_s.values()):.0f} s")
     for name, measured in results.items():
-        typer.echo(f"\n{name}")
+        typer.echo(f"\n{name}, {took_s[name]:.0f} s")
         columns = ("what", "median", "unit", "spread", "repetitions", "witness", "steal")
         print_table(columns, [_row(figure) for figure in measured], empty="nothing", numbers=columns[1::2])
 

@@ -27,7 +27,7 @@ READ_IOPS: Final = 400
 READERS: Final = 8
 """Fewer than there are cold streams, so that their bound shows."""
 BLOCK_NS: Final = 20 * NS_PER_MS
-SECONDS: Final = 4.0
+SECONDS: Final = 3.0
 REPETITIONS: Final = 3
 
 

@@ -26,6 +26,8 @@ PAGES: Final = 1 << 14
 SMALL_PAGES: Final = 1 << 12
 LARGE_PAGES: Final = 1 << 16
 REPETITIONS: Final = 7
+GROWTH_REPETITIONS: Final = 3
+"""Of large regions, which take long."""
 SEED: Final = 1
 
 _THREAD: Final = 0
@@ -170,7 +172,7 @@ def _growth() -> list[Figure]:
     figures = []
     for name, prepare, act in (*_PATHS, *_MIXES):
         small, large = (
-            rates(name, _UNIT, pages, REPETITIONS, partial(prepare, pages), act).median
+            rates(name, _UNIT, pages, GROWTH_REPETITIONS, partial(prepare, pages), act).median
             for pages in (SMALL_PAGES, LARGE_PAGES)
         )
         figures.append(Figure(name, f"cost of a page, {LARGE_PAGES} : {SMALL_PAGES} pages", (small / large,)))

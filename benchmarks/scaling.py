@@ -25,7 +25,7 @@ from samplecache.clock import NS_PER_MS, NS_PER_S
 PLAY: Final = "/samplecache.v1.SampleCacheService/Play"
 BLOCK_NS: Final = 20 * NS_PER_MS
 LATE_NS: Final = 10 * NS_PER_MS
-SECONDS: Final = 3
+SECONDS: Final = 2
 STREAMS: Final = 48
 """Fewer than one process holds."""
 SAMPLES: Final = 16

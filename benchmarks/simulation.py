@@ -14,9 +14,7 @@ from samplecache.lab.virtual import VirtualCache
 from samplecache.lab.workload import Cue, VirtualSample, Workload, beat
 from samplecache.simulation.options import SimulationOptions
 
-REPETITIONS: Final = 7
-CROWDS: Final = 3
-"""How often the crowd plays: each takes half a minute."""
+REPETITIONS: Final = 5
 SESSIONS: Final = 64
 SESSION_NS: Final = 600 * NS_PER_S
 
@@ -25,7 +23,7 @@ _STEREO: Final = AudioFormat(48_000, 2, Encoding.S16)
 
 
 def measure() -> list[Figure]:
-    """Measure everything: under five minutes."""
+    """Measure everything: a minute or two, most of it for 64 sessions of ten minutes."""
     return [*_driver(), *_crowd()]
 
 
@@ -56,13 +54,11 @@ def _crowd() -> list[Figure]:
     load = Load(total_bytes // 8, 16 << 20, 0, SESSION_NS)
     options = SimulationOptions.for_device("nvme-p3700", memory_bytes=total_bytes // 4, swap_bytes=2 * total_bytes)
     workload, settings = Workload(samples, cues, (load,)), CacheSettings(budget_bytes=2 * total_bytes)
-    took_s = []
-    for _ in range(CROWDS):
-        virtual = VirtualCache(options, workload, settings=settings)
-        began_ns = time.perf_counter_ns()
-        outcome = virtual.run()
-        took_s.append((time.perf_counter_ns() - began_ns) / NS_PER_S)
-        virtual.close()
+    virtual = VirtualCache(options, workload, settings=settings)
+    began_ns = time.perf_counter_ns()
+    outcome = virtual.run()  # once: it takes too long for more
+    took_s = (time.perf_counter_ns() - began_ns) / NS_PER_S
+    virtual.close()
     blocks = sum(performance.stats.blocks for performance in outcome.performances)
     assert blocks == SESSIONS * SESSION_NS // (20 * NS_PER_MS)
     title = f"{SESSIONS} sessions of {SESSION_NS // NS_PER_S} s under pressure, upload included"
@@ -72,6 +68,6 @@ def _crowd() -> list[Figure]:
         "pages read in per second": outcome.swap.pswpin,
     }
     return [
-        Figure(title, "seconds", tuple(took_s)),
-        *(Figure(title, unit, tuple(amount / seconds for seconds in took_s)) for unit, amount in amounts.items()),
+        Figure(title, "seconds", (took_s,)),
+        *(Figure(title, unit, (amount / took_s,)) for unit, amount in amounts.items()),
     ]

@@ -43,8 +43,8 @@ SIZES: Final = (1_000, 10_000, 100_000)
 SAMPLE_BYTES: Final = 107_374
 """10 GiB / 100 000: half a second of 48 kHz stereo."""
 PAGE_SAMPLES: Final = 100
-REPETITIONS: Final = 50
-STARTS: Final = 5
+REPETITIONS: Final = 30
+STARTS: Final = 3
 VMA_BYTES: Final = 256
 """``sizeof(struct vm_area_struct)`` rounded up to its slab's, Linux 6.18 (``/proc/slabinfo``)."""
 

@@ -100,15 +100,15 @@ class Plan:
     """
 
     repetitions: int = 3
-    unpaced_s: float = 0.5
-    paced_s: float = 1.5
+    unpaced_s: float = 0.4
+    paced_s: float = 1.2
     spread_ns: int = NS_PER_S
-    calls: int = 250
+    calls: int = 200
     block_bytes: tuple[int, ...] = BLOCK_BYTES
     streams: tuple[int, ...] = STREAMS
     paced: tuple[Paced, ...] = PACED
     cost_streams: int = 64
-    searches: int = 2
+    searches: int = 1
     levels: tuple[int, int] = (32, 1024)
 
 

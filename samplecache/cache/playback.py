@@ -239,13 +239,13 @@ class Playback:
         return Block(frames, send_ns, send_ns + self._lead_ns)
 
     def delivered_in_time(self, frames: range) -> None:
-        """Account for a block of `frames` that took no read of its own and was ready when it was due."""
+        """Account for `frames`: whole blocks that took no read of their own and were ready when they were due."""
         length = len(frames)
         self._next_frame = frames.stop
         self._played_frames += length
         self._backlog = NO_FAULTS
         stats = self.stats
-        stats.blocks += 1
+        stats.blocks += -(-length // self.block_frames)
         stats.frames += length
 
     def delivered(self, block: Block, reading: Reading) -> Late | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -168,8 +167,11 @@ class Session:
         StateError
             The session was closed. While a read is under way, closing waits with giving the memory up.
         """
-        with self._reading():
+        self._begin_reading()
+        try:
             return self._reader.read(block, client_ns)
+        finally:
+            self._one_less()
 
     def read_resident(self, block: Block, client_ns: int = 0, *, alone: bool = False) -> ReadBatch | None:
         """Read the block if it needs no device, as far as can be known; return None if it might.
@@ -192,20 +194,18 @@ class Session:
         StateError
             The session was closed.
         """
-        with self._reading():
+        self._begin_reading()
+        try:
             return self._reader.read_resident(block, client_ns, alone=alone)
+        finally:
+            self._one_less()
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Keep the content mapped for the length of the block."""
+    def _begin_reading(self) -> None:
+        """Keep the content mapped until there is one less. No context manager: a generator costs as much as a read."""
         with self._lock:
             if self._closed:
                 raise StateError("the session has ended", remedy="Open another one", reason="SESSION_ENDED")
             self._running += 1
-        try:
-            yield
-        finally:
-            self._one_less()
 
     def delivered(self, read: ReadBlock) -> Underrun | None:
         """Account for a block that was read, and return its underrun."""
@@ -228,7 +228,7 @@ class Session:
         return underrun
 
     def delivered_in_time(self, frames: range) -> None:
-        """Account for a block that was read with one before it, and was ready when it was due."""
+        """Account for blocks that were read with one before them, and were ready when they were due."""
         self.playback.delivered_in_time(frames)
 
     # --- commands ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from functools import cached_property
 from typing import Any, Final
 
@@ -242,7 +242,9 @@ class PlayHandlers(Readers):
             # Alone: it is the first, or the first after something has come between, and wanted at once.
             batch = session.read_resident(block, outbox.client_ns, alone=True)
             if batch is not None:
-                await self._send_resident(session, batch.read, blocks, commands, outbox)
+                await self._send_resident(session, batch.read, commands, outbox)
+                if not (session.converter.resamples or commands.arrived):
+                    await self._run_on(session, blocks, commands, outbox)
                 continue
             # What is in RAM sounds before anything is done for what comes after it; for what is not, nothing waits.
             session.start()
@@ -268,9 +270,9 @@ class PlayHandlers(Readers):
         return playback_pb2.PlayResponse(position=report)
 
     async def _send_resident(
-        self, session: StreamedSession, read: ReadBlock, blocks: int, commands: _Commands, outbox: Outbox
+        self, session: StreamedSession, read: ReadBlock, commands: _Commands, outbox: Outbox
     ) -> None:
-        """Send a block that was in RAM, and go on with what is there too until there is something else to do."""
+        """Send a block that was in RAM; then do what was put off until something sounds."""
         # Its memory is the next reader's: the messages are made before anything is waited for.
         messages = _messages(session, read.offset_frames, read.pcm)
         await _report_underrun(session, read, outbox)
@@ -278,12 +280,14 @@ class PlayHandlers(Readers):
             await outbox.post(message)
         session.start()
         commands.listen()
-        if session.converter.resamples or commands.arrived:
-            return
+
+    def _run_on(
+        self, session: StreamedSession, blocks: int, commands: _Commands, outbox: Outbox
+    ) -> Coroutine[Any, Any, None]:
+        """Return what sends on what is in RAM until there is something else to do."""
         if session.playback.paced:
-            await commands.during(PacedRun(session, blocks, outbox, self._wheel, self.clock))
-        else:
-            await send_unpaced(session, blocks, outbox, lambda: commands.arrived)
+            return commands.during(PacedRun(session, blocks, outbox, self._wheel, self.clock))
+        return send_unpaced(session, blocks, outbox, commands)
 
 
 class PlaybackHandlers(PrefetchHandlers, PlayHandlers):

@@ -8,11 +8,12 @@ know when a block has been written before the next is to be, so the coroutine is
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Protocol
 
 from samplecache.cache.playback import Block
-from samplecache.cache.reading import ReadBatch, ReadBlock
+from samplecache.cache.reading import ReadBlock
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.service.base import Context
 from samplecache.service.pacing import PacingWheel
@@ -112,15 +113,22 @@ class Outbox:
             self._written = waits_for
 
 
-class _Outgoing(NamedTuple):
-    """A message with blocks, and the frames in it."""
+class Commands(Protocol):
+    """Commands of a client that come while blocks are sent.
 
-    message: bytes
-    frames: range
+    Attributes
+    ----------
+    arrived : bool
+        Whether there are any.
+    """
+
+    @property
+    def arrived(self) -> bool:
+        """Whether there are any."""
 
 
 class _Shelf:
-    """Messages of blocks that were read in one go. They are accounted for as they are taken.
+    """Messages of blocks that were read in one go, and accounts for those that are sent.
 
     Parameters
     ----------
@@ -128,85 +136,84 @@ class _Shelf:
         Whose blocks they are. It does not resample.
     blocks : int
         How many go into a message.
+
+    Attributes
+    ----------
+    messages : deque of bytes
+        Those that were read and not sent yet. Whoever sends one takes it out.
     """
 
     def __init__(self, session: StreamedSession, blocks: int) -> None:
+        self.messages: deque[bytes] = deque()
         self._session = session
-        self._blocks = blocks
         self._block_frames = session.playback.block_frames
-        self._left: list[_Outgoing] = []
+        self._step = blocks * self._block_frames
+        self._frames = range(0)
         self._read: ReadBlock | None = None
-
-    def __len__(self) -> int:
-        """How many messages are left."""
-        return len(self._left)
 
     def fill(self, block: Block, client_ns: int) -> bool:
         """Read `block` and what comes after it; return whether that is in RAM, and in time. Only when none are left."""
-        batch = self._session.read_resident(block, client_ns)
+        session = self._session
+        batch = session.read_resident(block, client_ns)
         if batch is None or (block.due_ns is not None and batch.read.reading.ready_ns > block.due_ns):
             return False
-        self._read = batch.read
-        self._left = self._messages(batch)[::-1]
+        self._read, self._frames = batch.read, batch.frames
+        frame_bytes = session.converter.target.frame_bytes
+        self.messages = deque(block_messages(batch.frames, self._step, frame_bytes, batch.read.pcm))
         return True
 
-    def take(self) -> bytes:
-        """Take the next message: it is going to be sent."""
-        message, frames = self._left.pop()
-        session, read, block_frames = self._session, self._read, self._block_frames
-        if read is not None:
+    def sent(self, messages: int) -> None:
+        """Account for the blocks of so many messages, the next ones: all that were read are in time."""
+        session, read, start = self._session, self._read, self._frames.start
+        stop = min(start + messages * self._step, self._frames.stop)
+        self._frames = range(stop, self._frames.stop)
+        if read is not None and messages:
             self._read = None
             session.delivered(read)
-            frames = range(read.block.frames.stop, frames.stop)
-        for start in range(frames.start, frames.stop, block_frames):  # all that were read are in time
-            session.delivered_in_time(range(start, min(start + block_frames, frames.stop)))
-        return message
+            start = read.block.frames.stop
+        if start < stop:
+            session.delivered_in_time(range(start, stop))
 
     def hold_ns(self) -> int:
         """Return how long the next block waits for the last of those that are to leave in one message with it."""
-        if self._blocks == 1 or not self._left:
+        if self._step == self._block_frames or not self.messages:
             return 0
-        block_frames = self._block_frames
-        before_last = (len(self._left[-1].frames) - 1) // block_frames * block_frames
+        frames = min(self._step, len(self._frames))
+        before_last = (frames - 1) // self._block_frames * self._block_frames
         return before_last * NS_PER_S // self._session.converter.source.rate_hz
 
-    def _messages(self, batch: ReadBatch) -> list[_Outgoing]:
-        """Return a message for each few blocks of a batch."""
-        frames = batch.frames
-        step = self._blocks * self._block_frames
-        messages = block_messages(frames, step, self._session.converter.target.frame_bytes, batch.read.pcm)
-        starts = range(frames.start, frames.stop, step)
-        return [
-            _Outgoing(message, range(start, min(start + step, frames.stop)))
-            for start, message in zip(starts, messages, strict=True)
-        ]
 
-
-async def send_unpaced(session: StreamedSession, blocks: int, outbox: Outbox, wanted: Callable[[], bool]) -> None:
+async def send_unpaced(session: StreamedSession, blocks: int, outbox: Outbox, commands: Commands) -> None:
     """Send what is in RAM as fast as the client takes it. For the event loop's thread.
 
-    Here somebody does wait for each write's end, and a task that awaits it is the cheapest to be woken. It ends where
-    somebody has to see to something: before a block that is not in RAM, a notice, or the end. What it had read and not
-    sent is read again.
+    Here somebody does wait for each write's end, and a task that awaits it is the cheapest to be woken. What else is to
+    be done is done for all messages of a read in one go: between two messages gRPC puts whatever runs there out of the
+    CPU's caches. It ends where somebody has to see to something: before a block that is not in RAM, a command, a
+    notice, or the end. What it had read and not sent is read again.
 
     Parameters
     ----------
     session : StreamedSession
-        Whose blocks they are; accounted for as they are sent. It does not resample.
+        Whose blocks they are. It does not resample.
     blocks : int
         How many blocks go into a message.
     outbox : Outbox
         What sends them.
-    wanted : Callable
-        Asked after each message whether to end.
+    commands : Commands
+        What comes in between.
     """
     shelf, send = _Shelf(session, blocks), outbox.send
     await outbox.drained()
     while session.place.notice is None and (block := session.next_block()) is not None and shelf.fill(block, 0):
-        while shelf:
-            await send(shelf.take())
-            if wanted():
-                return
+        begun, messages = 0, shelf.messages
+        try:
+            while messages:
+                begun += 1
+                await send(messages.popleft())
+                if commands.arrived:
+                    return
+        finally:
+            shelf.sent(begun)
 
 
 class PacedRun:
@@ -281,13 +288,14 @@ class PacedRun:
             return False
         if block is None or block.due_ns is None or self._now_ns() > block.due_ns:
             return True
-        if not shelf:
+        if not shelf.messages:
             if self._session.place.notice is not None or not shelf.fill(block, outbox.client_ns):
                 return True
             if shelf.hold_ns():
                 self._come_back(block)
                 return False
-        outbox.begin(shelf.take())
+        shelf.sent(1)
+        outbox.begin(shelf.messages.popleft())
         return self._go_on()
 
 

@@ -214,18 +214,19 @@ def _wrap(
     async def call(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         async with _Ending(context, method, observe):
             if not handler.request_streaming:
-                return await _answer(behaviour(parse(raw), context), context)
+                return await _answered(behaviour(parse(raw), context), context)
             async with aclosing(_Messages(raw, parse)) as requests:
-                return await _answer(behaviour(requests, context), context)
+                return await _answered(behaviour(requests, context), context)
 
     return call
 
 
-async def _answer(answer: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-    """Return what a handler answers; a generator's answers are written to the stream."""
-    if not inspect.isasyncgen(answer):
-        return await answer
-    async with aclosing(answer) as responses:
+def _answered(answer: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Awaitable[Any]:
+    """Return what is to be awaited for what a handler answers: itself, or that a generator's answers are written."""
+    return _written(answer, context) if inspect.isasyncgen(answer) else answer
+
+
+async def _written(answers: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async with aclosing(answers) as responses:
         async for response in responses:
             await context.write(response)
-    return None

@@ -50,7 +50,7 @@ class StreamedSession(Protocol):
         """Account for a block that was read, and return its underrun."""
 
     def delivered_in_time(self, frames: range) -> None:
-        """Account for a block that was read with one before it, and was ready when it was due."""
+        """Account for blocks that were read with one before them, and were ready when they were due."""
 
     def seek(self, frame: int) -> None:
         """Go on at `frame`."""

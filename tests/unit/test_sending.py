@@ -185,12 +185,23 @@ async def test_a_block_waits_for_a_client_that_does_not_take_the_one_before_and_
     assert outbox.client_ns == 121 * NS_PER_MS
 
 
+class Commands:
+    """Commands that arrive as `arriving` says."""
+
+    def __init__(self, arriving: Callable[[], bool]) -> None:
+        self._arriving = arriving
+
+    @property
+    def arrived(self) -> bool:
+        return self._arriving()
+
+
 async def unpaced(
-    session: Session, client: Client, wanted: Callable[[], bool] = lambda: False, blocks: int = 1
+    session: Session, client: Client, arriving: Callable[[], bool] = lambda: False, blocks: int = 1
 ) -> None:
     """Send what is in RAM to a client that takes each message a turn of the loop after it was begun."""
-    outbox = outbox_to(client, VirtualClock())
-    sending = asyncio.create_task(send_unpaced(cast("StreamedSession", session), blocks, outbox, wanted))
+    outbox, commands = outbox_to(client, VirtualClock()), Commands(arriving)
+    sending = asyncio.create_task(send_unpaced(cast("StreamedSession", session), blocks, outbox, commands))
     while not sending.done():
         await asyncio.sleep(0)
         assert len(client.begun) <= len(client.written) + 1

@@ -112,12 +112,13 @@ class RemoteSession:
         )
 
     def delivered_in_time(self, frames: range) -> None:
-        """Account for a block that was read with one before it, and was ready when it was due."""
+        """Account for blocks that were read with one before them, and were ready when they were due."""
         self._tell_loop()
+        blocks = -(-len(frames) // self.playback.block_frames)
         if self.happened and self.happened[-1][0] == IN_TIME:
-            self.happened[-1][1] += 1
+            self.happened[-1][1] += blocks
         else:
-            self.happened.append([IN_TIME, 1])
+            self.happened.append([IN_TIME, blocks])
         self.playback.delivered_in_time(frames)
 
     def _tell_loop(self) -> None:

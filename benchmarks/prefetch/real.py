@@ -36,6 +36,9 @@ READY_NS: Final = 20 * NS_PER_S
 STOP_S: Final = 15
 DEATH_S: Final = 5
 """How long after it stopped answering a killed server may take to be gone."""
+HISTORY_NS: Final = 300 * NS_PER_S
+"""For how long the witness remembers: longer than any case plays, streams that are shed and behind included."""
+
 EVICTIONS: Final = 10
 HEADS_QUIET_S: Final = 2
 HEADS_MOST_S: Final = 20
@@ -151,7 +154,7 @@ def run(case: Case, contender: Contender, server: Server) -> Run:
     before = server.client.stats()
     cpu_ns = _cpu_ns(server.process.pid)
     clock = MonotonicClock()
-    with Witness() as witness:
+    with Witness(history_ns=HISTORY_NS) as witness:
         began_ns = clock.now_ns()
         heard = asyncio.run(_play_all(server.address, workload))
         machine_ns = witness.lateness_between(began_ns, clock.now_ns())

@@ -15,7 +15,7 @@ from samplecache.cache.prefetcher import CHUNK_PAGES, Prefetcher
 from samplecache.cache.work import Work
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import StrategyError
-from samplecache.kernel.port import Residency, Span, Tier
+from samplecache.kernel.port import Span, Tier
 from samplecache.strategy.actions import (
     Action,
     Advise,
@@ -87,7 +87,6 @@ class Prefetch:
         self._ended_ns: int | None = None
         self._began_ns = prefetcher.clock.now_ns()
         self._last_arrival_ns = self._began_ns
-        self._seen = Residency(Span(0, 0), b"")
         self._missing: tuple[Span, ...] = ()
         self._needed = 0
         self._in = 0
@@ -180,7 +179,6 @@ class Prefetch:
         order, kernel = self.order, self._prefetcher.kernel
         residency = kernel.residency(order.sample.content.region, order.pages_to_look_at(kernel.page_bytes))
         self._prefetcher.pressure.taken_back(order.account.look(residency))
-        self._seen = residency
         self._missing = tuple(residency.spans_in(Tier.SWAPPED))
         self._needed = sum(map(len, self._missing))
         try:
@@ -242,7 +240,7 @@ class Prefetch:
         head = next(action.span.chunks(chunk_pages), action.span)
         asked = 0
         if brings_in(action):
-            head, asked = self._prefetcher.admit(self.order, self._seen, replace(action, span=head))
+            head, asked = self._prefetcher.admit(self.order, replace(action, span=head))
             if not head and action.span:
                 self._put_off(action)
                 return

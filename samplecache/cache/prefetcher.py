@@ -162,16 +162,16 @@ class Prefetcher:
         now_ns = self.clock.now_ns()
         return self.flights.may_depart(otherwise, action.deadline_ns or now_ns, order.urgency, wanted)
 
-    def admit(self, order: Order, seen: Residency, action: Action) -> tuple[Span, int]:
-        """Charge the budget for an action that brings pages in, which were where `seen` says.
+    def admit(self, order: Order, action: Action) -> tuple[Span, int]:
+        """Charge the budget for an action that brings pages in.
 
         Returns the pages that it may bring in, and how many of them were not asked for yet.
 
         What has to make room is given back. Does not fault, and waits for no device.
         """
         span = action.span
-        if order.binding.strategy.budgeted:  # readahead may have brought pages in since
-            seen = self.kernel.residency(order.sample.content.region, span)
+        # Readahead and readers may have brought pages in since: what nobody waits for is no measure of the device.
+        seen = self.kernel.residency(order.sample.content.region, span)
         admission = self.budget.admit(order.account, span, seen, self.clock.now_ns())
         self.pressure.asked(admission.asked)
         for claim, displaced in admission.displaced:

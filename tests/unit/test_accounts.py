@@ -194,6 +194,26 @@ def test_what_is_taken_back_before_it_is_read_is_wasted() -> None:
         closed(cache, session)
 
 
+@pytest.mark.parametrize("budgeted", [False, True])
+def test_what_came_in_since_the_strategy_looked_was_not_asked_for(budgeted: bool) -> None:
+    """It would count for the device's speed, too, though nobody waits for it."""
+
+    def answer(moment: str, view: View) -> Iterable[Action]:
+        if moment != "prepare":
+            return []
+        cache.kernel.touch(cache.store.get("pad").content.region, Span(0, 4))  # another session has got so far
+        return [Advise(view.wanted, 1)]
+
+    strategy = recording(answer)
+    strategy.budgeted = budgeted
+    with make_cache(strategy, workers=1) as cache:
+        put_cold(cache, "pad", 10)
+        session = opened(cache)
+        answered(session)
+        assert session.playback.stats.prefetched.asked == 6
+        closed(cache, session)
+
+
 def test_what_the_strategy_gives_back_is_wasted() -> None:
     def answer(moment: str, view: View) -> Iterable[Action]:
         return [Touch(view.wanted, 1), Advise(Span(2, 5), 2, Advice.COLD)] if moment == "prepare" else []

@@ -279,6 +279,8 @@ def pages_until(segment: Segment, time_ns: int, page_ns: int) -> Span:
 
 def runs(residency: Residency, span: Span, tier: Tier) -> Iterator[Span]:
     """Yield the runs of pages of `span` that are in `tier`, as far as they were looked at."""
+    if tier not in residency.tiers:  # as is the rule
+        return
     span = span.intersection(residency.span)
     if not span:
         return

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import functools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -104,8 +105,15 @@ class Residency:
 
     def spans_in(self, tier: Tier, *others: Tier) -> Iterator[Span]:
         """Yield the maximal runs of pages that are in `tier` or one of the `others`, ascending."""
-        for run in re.finditer(b"[%b]+" % bytes((tier, *others)), self.tiers):
+        if not others and tier not in self.tiers:
+            return
+        for run in _runs_of(tier, *others).finditer(self.tiers):
             yield Span(self.span.start + run.start(), self.span.start + run.end())
+
+
+@functools.cache
+def _runs_of(*tiers: Tier) -> re.Pattern[bytes]:
+    return re.compile(b"[%b]+" % bytes(tiers))
 
 
 @dataclass(frozen=True, slots=True)

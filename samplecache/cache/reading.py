@@ -18,7 +18,7 @@ from samplecache.kernel.port import FaultCounts, ReadableMemory, Span
 MAX_BLOCK_BYTES: Final = 64 << 10
 """Larger messages cost server memory for every stream and gain nothing."""
 
-BATCH_BYTES: Final = 128 << 10
+BATCH_BYTES: Final = 256 << 10
 """How much is read in one go at most, but for a single block: every session may hold as much."""
 
 BATCH_NS: Final = 400 * NS_PER_MS

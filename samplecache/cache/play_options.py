@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS
+
+DEFAULT_BLOCK_NS: Final = 20 * NS_PER_MS
+DEFAULT_LEAD_NS: Final = 100 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,8 @@ class PlayOptions:
     encoding: Encoding | None = None
     loop: bool = False
     gain: float = 1.0
-    block_ns: int = 20 * NS_PER_MS
-    lead_ns: int | None = 100 * NS_PER_MS
+    block_ns: int = DEFAULT_BLOCK_NS
+    lead_ns: int | None = DEFAULT_LEAD_NS
 
     def format(self, stored: AudioFormat) -> AudioFormat:
         """Return the format to deliver of a sample that is stored in `stored`.
@@ -56,6 +60,7 @@ class PlayOptions:
         InvalidFormatError
             There is no such format.
         """
-        return AudioFormat(
-            self.rate_hz or stored.rate_hz, self.channels or stored.channels, self.encoding or stored.encoding
-        )
+        wanted = self.rate_hz or stored.rate_hz, self.channels or stored.channels, self.encoding or stored.encoding
+        if wanted == (stored.rate_hz, stored.channels, stored.encoding):
+            return stored  # as nearly always
+        return AudioFormat(*wanted)

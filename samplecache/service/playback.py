@@ -49,7 +49,7 @@ class _Commands:
     def __init__(self, requests: AsyncIterator[playback_pb2.PlayRequest], wheel: PacingWheel) -> None:
         self._requests = requests
         self._wheel = wheel
-        self._waiting: asyncio.Queue[playback_pb2.PlayRequest] = asyncio.Queue(_COMMAND_QUEUE)
+        self._waiting: asyncio.Queue[playback_pb2.PlayRequest]  # once it listens
         self._sleeper: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
         self.arrived = False
@@ -58,6 +58,7 @@ class _Commands:
     def listen(self) -> None:
         """Begin to take commands off the wire, unless it has been begun."""
         if self._reader is None:
+            self._waiting = asyncio.Queue(_COMMAND_QUEUE)
             self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -236,8 +237,10 @@ class PlayHandlers(Readers):
                 await commands.sleep_until(block)
                 if commands.arrived:
                     continue
-            # What was read waits here if the client has not taken what came before it, so that little has to be kept.
-            await outbox.drained()
+            if session.playback.stats.blocks:
+                # What was read waits here if the client has not taken what came before it, so that little has to be
+                # kept. The first block is read while what opened the session is on its way.
+                await outbox.drained()
             # A resident block is copied at once, any other on a reader thread: a page fault must not stop the loop.
             # Alone: it is the first, or the first after something has come between, and wanted at once.
             batch = session.read_resident(block, outbox.client_ns, alone=True)
@@ -331,15 +334,14 @@ def _obey(session: StreamedSession, command: playback_pb2.PlayRequest) -> playba
 
 def started(session: Session) -> playback_pb2.PlayResponse:
     """Return the answer that tells of a session that was opened."""
-    return playback_pb2.PlayResponse(
-        started=playback_pb2.PlayStarted(
-            session_id=session.session_id,
-            format=translate.audio_format(session.converter.target),
-            binding=translate.binding(session.binding),
-            sample=translate.sample(session.sample),
-            block_frames=session.playback.block_frames,
-        )
-    )
+    response = playback_pb2.PlayResponse()
+    told = response.started  # which is written where it is: a first block waits for it
+    told.session_id = session.session_id
+    translate.audio_format(session.converter.target, told.format)
+    translate.binding(session.binding, told.binding)
+    translate.sample(session.sample, told.sample)
+    told.block_frames = session.playback.block_frames
+    return response
 
 
 def playback_stats(session: Session) -> playback_pb2.PlaybackStats:

@@ -12,7 +12,7 @@ from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache.accounts import PageOutcomes
 from samplecache.cache.cues import Cue
 from samplecache.cache.figures import StrategyTotals
-from samplecache.cache.play_options import PlayOptions
+from samplecache.cache.play_options import DEFAULT_BLOCK_NS, DEFAULT_LEAD_NS, PlayOptions
 from samplecache.cache.playback import PlaybackStats
 from samplecache.cache.prefetch import Prefetch
 from samplecache.cache.sample import Sample
@@ -152,11 +152,14 @@ def complete_format(message: audio_pb2.AudioFormat) -> AudioFormat:
     return AudioFormat(message.rate_hz, message.channels, how)
 
 
-def audio_format(audio: AudioFormat) -> audio_pb2.AudioFormat:
-    """Return the wire form of `audio`."""
-    return audio_pb2.AudioFormat(
-        rate_hz=audio.rate_hz, channels=audio.channels, encoding=_ENCODING_NUMBERS[audio.encoding]
-    )
+def audio_format(audio: AudioFormat, wire: audio_pb2.AudioFormat | None = None) -> audio_pb2.AudioFormat:
+    """Return the wire form of `audio`, written into `wire` if that is given.
+
+    A message that is put into another is copied by way of its bytes; one that is written where it belongs is not.
+    """
+    wire = audio_pb2.AudioFormat() if wire is None else wire
+    wire.rate_hz, wire.channels, wire.encoding = audio.rate_hz, audio.channels, _ENCODING_NUMBERS[audio.encoding]
+    return wire
 
 
 # --- requests ---
@@ -190,8 +193,7 @@ def play_options(start: playback_pb2.PlayStart) -> PlayOptions:
     ------
     InvalidFormatError
     """
-    default = PlayOptions(start.sample_id)
-    lead_ns = nanoseconds(start.lead, "lead") if start.HasField("lead") else default.lead_ns
+    lead_ns = nanoseconds(start.lead, "lead") if start.HasField("lead") else DEFAULT_LEAD_NS
     return PlayOptions(
         start.sample_id,
         start.start_frame,
@@ -201,8 +203,8 @@ def play_options(start: playback_pb2.PlayStart) -> PlayOptions:
         start.format.channels,
         encoding(start.format.encoding),
         start.loop,
-        start.gain if start.HasField("gain") else default.gain,
-        nanoseconds(start.block, "block") if start.HasField("block") else default.block_ns,
+        start.gain if start.HasField("gain") else 1.0,
+        nanoseconds(start.block, "block") if start.HasField("block") else DEFAULT_BLOCK_NS,
         None if start.pace == playback_pb2.PACE_UNLIMITED else lead_ns,
     )
 
@@ -267,24 +269,24 @@ def cue(message: schedule_pb2.Cue, now_ns: int, offset_ns: int) -> Cue:
 # --- answers ---
 
 
-def sample(value: Sample) -> sample_pb2.Sample:
-    """Return the wire form of a sample."""
+def sample(value: Sample, wire: sample_pb2.Sample | None = None) -> sample_pb2.Sample:
+    """Return the wire form of a sample, written into `wire` if that is given; see :func:`audio_format`."""
     content = value.content
-    return sample_pb2.Sample(
-        sample_id=value.sample_id,
-        format=audio_format(content.format),
-        frames=content.frames,
-        size_bytes=content.size_bytes,
-        charged_bytes=content.charged_bytes,
-        content_sha256=content.sha256,
-        source=content.source,
-        tags=value.tags,
-        pinned=value.pinned,
-        strategy=value.strategy,
-        create_time=timestamp(value.created_unix_ns),
-        shared_with=max(0, len(content.sample_ids) - 1),
-        playing=content.playing,
-    )
+    wire = sample_pb2.Sample() if wire is None else wire
+    wire.sample_id = value.sample_id
+    audio_format(content.format, wire.format)
+    wire.frames = content.frames
+    wire.size_bytes = content.size_bytes
+    wire.charged_bytes = content.charged_bytes
+    wire.content_sha256 = content.sha256
+    wire.source = content.source
+    wire.tags.extend(value.tags)
+    wire.pinned = value.pinned
+    wire.strategy = value.strategy
+    wire.create_time.FromNanoseconds(value.created_unix_ns)
+    wire.shared_with = max(0, len(content.sample_ids) - 1)
+    wire.playing = content.playing
+    return wire
 
 
 def residency(value: port.Residency, page_bytes: int, *, with_map: bool) -> sample_pb2.Residency:
@@ -331,15 +333,15 @@ def fault_counts(value: port.FaultCounts) -> sample_pb2.FaultCounts:
     return sample_pb2.FaultCounts(minor=value.minor, major=value.major)
 
 
-def binding(value: Binding) -> playback_pb2.StrategyBinding:
-    """Return the wire form of a binding."""
-    return playback_pb2.StrategyBinding(
-        strategy=value.strategy.name,
-        chosen_by=_CHOSEN_BY[value.chosen_by],
-        degraded_from=value.degraded_from,
-        notes=value.notes,
-        why=value.why,
-    )
+def binding(value: Binding, wire: playback_pb2.StrategyBinding | None = None) -> playback_pb2.StrategyBinding:
+    """Return the wire form of a binding, written into `wire` if that is given; see :func:`audio_format`."""
+    wire = playback_pb2.StrategyBinding() if wire is None else wire
+    wire.strategy = value.strategy.name
+    wire.chosen_by = _CHOSEN_BY[value.chosen_by]
+    wire.degraded_from = value.degraded_from
+    wire.notes.extend(value.notes)
+    wire.why = value.why
+    return wire
 
 
 def causes(counts: dict[events.UnderrunCause, int]) -> list[int]:

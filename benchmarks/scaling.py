@@ -31,7 +31,8 @@ STREAMS: Final = 48
 SAMPLES: Final = 16
 CONNECTIONS: Final = 32
 """So many that each of two workers gets about half of the streams, whatever the kernel's hash says."""
-REPETITIONS: Final = 2
+REPETITIONS: Final = 1
+"""More for a spread: each takes a minute."""
 PART_OF_A_CORE: Final = 0.4
 PERIOD_US: Final = 4_000
 """A process that has used up its part waits for the rest of the period: less than a block may be late."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.prefetch import POLL_DUTY
+from samplecache.cache.prefetching.prefetch import POLL_DUTY
 from samplecache.client import Client
 from samplecache.clock import NS_PER_S
 from samplecache.errors import StateError

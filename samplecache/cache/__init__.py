@@ -2,8 +2,8 @@
 
 from samplecache.cache.cache import SampleCache
 from samplecache.cache.play_options import PlayOptions
+from samplecache.cache.samples.upload import Declaration
 from samplecache.cache.session import Session
 from samplecache.cache.settings import CacheSettings
-from samplecache.cache.upload import Declaration
 
 __all__ = ["CacheSettings", "Declaration", "PlayOptions", "SampleCache", "Session"]

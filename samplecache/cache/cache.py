@@ -10,34 +10,34 @@ from typing import Final, Self
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.decode import DecodeLimits, Decoder
-from samplecache.cache.announced import Announced
-from samplecache.cache.bookkeeping import Bookkeeping
-from samplecache.cache.budget import PrefetchBudget, default_budget_bytes
+from samplecache.cache.accounting.bookkeeping import Bookkeeping
+from samplecache.cache.accounting.budget import PrefetchBudget, default_budget_bytes
+from samplecache.cache.accounting.figures import PageInMeter, Totals
+from samplecache.cache.accounting.playback import Playback
+from samplecache.cache.ahead.schedules import Schedules
+from samplecache.cache.ahead.triggers import Triggers
 from samplecache.cache.choosing import Chooser
+from samplecache.cache.device.flights import Flights
+from samplecache.cache.device.pressure_watch import PressureWatch
+from samplecache.cache.device.shedding import Shedding
 from samplecache.cache.events import EventBus
-from samplecache.cache.figures import PageInMeter, Totals
-from samplecache.cache.flights import Flights
-from samplecache.cache.holds import Holds
-from samplecache.cache.ingest import Ingest
-from samplecache.cache.limits import check_between, limit_error
-from samplecache.cache.lookout import Lookout
-from samplecache.cache.orders import Order
 from samplecache.cache.play_options import PlayOptions
-from samplecache.cache.playback import Playback
-from samplecache.cache.prefetch import Prefetch
-from samplecache.cache.prefetcher import Prefetcher
-from samplecache.cache.pressure_watch import PressureWatch
+from samplecache.cache.prefetching.announced import Announced
+from samplecache.cache.prefetching.holds import Holds
+from samplecache.cache.prefetching.lookout import Lookout
+from samplecache.cache.prefetching.orders import Order
+from samplecache.cache.prefetching.prefetch import Prefetch
+from samplecache.cache.prefetching.prefetcher import Prefetcher
 from samplecache.cache.reading import block_frames
-from samplecache.cache.sample import Sample, check_tags
-from samplecache.cache.schedules import Schedules
+from samplecache.cache.samples.ingest import Ingest
+from samplecache.cache.samples.limits import check_between, limit_error
+from samplecache.cache.samples.sample import Sample, check_tags
+from samplecache.cache.samples.store import Lease, Publication, Store
+from samplecache.cache.samples.upload import Declaration, Upload
+from samplecache.cache.samples.upload_desk import UploadDesk
 from samplecache.cache.session import Session, SessionFloor
 from samplecache.cache.settings import CacheSettings
-from samplecache.cache.shedding import Shedding
-from samplecache.cache.store import Lease, Publication, Store
-from samplecache.cache.triggers import Triggers
-from samplecache.cache.upload import Declaration, Upload
-from samplecache.cache.upload_desk import UploadDesk
-from samplecache.cache.work import Workers, WorkQueue
+from samplecache.cache.tasks.work import Workers, WorkQueue
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.errors import OutOfRangeError
 from samplecache.kernel.ledger import LockLedger, default_lock_budget

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.pressure_watch import PressureWatch
-from samplecache.cache.sample import Sample
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.device.pressure_watch import PressureWatch
+from samplecache.cache.samples.sample import Sample
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Capabilities
 from samplecache.strategy.registry import Binding, StrategyRegistry

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.format import AudioFormat
-from samplecache.cache.accounts import Account
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.playback import Block, Playback, Reading
-from samplecache.cache.sample import Content
+from samplecache.cache.accounting.accounts import Account
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.accounting.playback import Block, Playback, Reading
+from samplecache.cache.samples.sample import Content
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.kernel.port import FaultCounts, ReadableMemory, Span
 

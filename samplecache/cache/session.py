@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from samplecache.audio.convert import Converter
-from samplecache.cache.accounts import Account
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.orders import Moment, Order, Playhead
-from samplecache.cache.playback import Block, Playback
-from samplecache.cache.prefetch import Prefetch
-from samplecache.cache.prefetcher import Prefetcher
+from samplecache.cache.accounting.accounts import Account
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.accounting.playback import Block, Playback
+from samplecache.cache.device.shedding import Place
+from samplecache.cache.prefetching.orders import Moment, Order, Playhead
+from samplecache.cache.prefetching.prefetch import Prefetch
+from samplecache.cache.prefetching.prefetcher import Prefetcher
 from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderFloor
-from samplecache.cache.shedding import Place
-from samplecache.cache.store import Lease
+from samplecache.cache.samples.store import Lease
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.errors import StateError
 from samplecache.kernel.port import Kernel, Residency, Span
@@ -134,7 +134,7 @@ class Session:
         return self._kernel.in_core(self._lease.content.region, self._pages(block.frames))
 
     def may_read(self, block: Block) -> bool:
-        """Return whether the block may be read now, in RAM or not; see :meth:`.shedding.Place.may_read`."""
+        """Return whether the block may be read now, in RAM or not; see :meth:`.device.shedding.Place.may_read`."""
         place = self.place
         return not place.shed or place.may_read(block.frames.start, self._clock.now_ns()) or self.is_resident(block)
 

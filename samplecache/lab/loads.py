@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
-from samplecache.cache.prefetcher import CHUNK_PAGES
+from samplecache.cache.prefetching.prefetcher import CHUNK_PAGES
 from samplecache.clock import NS_PER_S, VirtualClock
 from samplecache.errors import InvalidError
 from samplecache.lab.virtual_threads import VirtualKernel

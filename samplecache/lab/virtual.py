@@ -14,15 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from samplecache.cache import cues
+from samplecache.cache.accounting.figures import StrategyTotals
+from samplecache.cache.accounting.playback import PlaybackStats, Reading
+from samplecache.cache.ahead import cues
 from samplecache.cache.cache import SampleCache
-from samplecache.cache.figures import StrategyTotals
+from samplecache.cache.device.shedding import GATE_POLL_NS
 from samplecache.cache.play_options import PlayOptions
-from samplecache.cache.playback import PlaybackStats, Reading
 from samplecache.cache.reading import ReadBlock
 from samplecache.cache.session import Session
 from samplecache.cache.settings import CacheSettings
-from samplecache.cache.shedding import GATE_POLL_NS
 from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import NO_FAULTS, FaultCounts, SwapCounts
 from samplecache.lab.loads import Stage

@@ -1,7 +1,8 @@
 """What stands in for the service's threads in virtual time: workers, and a kernel whose calls do not block.
 
 Code that runs on a virtual thread cannot stop in the middle of a call. So a call of the kernel that would block only
-begins, and the virtual thread that made it finishes it before it goes on: see :data:`samplecache.cache.work.Work`.
+begins, and the virtual thread that made it finishes it before it goes on: see
+:data:`samplecache.cache.tasks.work.Work`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import Final
 
-from samplecache.cache.work import Agenda, Work
+from samplecache.cache.tasks.work import Agenda, Work
 from samplecache.clock import VirtualClock
 from samplecache.kernel.port import Region, Residency, Span, Tier
 from samplecache.kernel.simulated import SimulatedKernel
@@ -145,7 +146,7 @@ class VirtualKernel(SimulatedKernel):
 
 
 class VirtualWorkers:
-    """Workers on virtual threads: the counterpart of :class:`samplecache.cache.work.WorkQueue`, over the same agenda.
+    """Workers on virtual threads, over the same agenda as :class:`samplecache.cache.tasks.work.WorkQueue`.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from samplecache.cache.accounts import PageOutcomes
+from samplecache.cache.accounting.accounts import PageOutcomes
 from samplecache.service import translate
 from samplecache.strategy import events
 from samplecache.v1 import samplecache_pb2

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import grpc.aio
 
-from samplecache.cache.playback import Block
+from samplecache.cache.accounting.playback import Block
+from samplecache.cache.device.shedding import GATE_POLL_NS
 from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBlock
 from samplecache.cache.session import Session
-from samplecache.cache.shedding import GATE_POLL_NS
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.errors import InvalidError, LimitError
 from samplecache.service import translate

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Final
 
-from samplecache.cache.sample import check_sample_id
+from samplecache.cache.samples.sample import check_sample_id
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import InvalidError, InvalidSampleIdError, SampleNotFoundError
 from samplecache.service import translate

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
-from samplecache.cache.playback import Block
+from samplecache.cache.accounting.playback import Block
 from samplecache.cache.reading import ReadBlock
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.service.base import Context

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from samplecache.audio.convert import Converter
-from samplecache.cache.playback import Block, Playback
+from samplecache.cache.accounting.playback import Block, Playback
+from samplecache.cache.device.shedding import Place
 from samplecache.cache.reading import ReadBatch, ReadBlock
-from samplecache.cache.shedding import Place
 from samplecache.strategy.events import Underrun
 
 

@@ -9,15 +9,15 @@ from typing import Final
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.accounts import PageOutcomes
-from samplecache.cache.cues import Cue
-from samplecache.cache.figures import StrategyTotals
+from samplecache.cache.accounting.accounts import PageOutcomes
+from samplecache.cache.accounting.figures import StrategyTotals
+from samplecache.cache.accounting.playback import PlaybackStats
+from samplecache.cache.ahead.cues import Cue
+from samplecache.cache.ahead.triggers import TriggerFigures
 from samplecache.cache.play_options import DEFAULT_BLOCK_NS, DEFAULT_LEAD_NS, PlayOptions
-from samplecache.cache.playback import PlaybackStats
-from samplecache.cache.prefetch import Prefetch
-from samplecache.cache.sample import Sample
-from samplecache.cache.triggers import TriggerFigures
-from samplecache.cache.upload import Declaration
+from samplecache.cache.prefetching.prefetch import Prefetch
+from samplecache.cache.samples.sample import Sample
+from samplecache.cache.samples.upload import Declaration
 from samplecache.clock import NS_PER_S
 from samplecache.errors import InvalidError, InvalidFormatError
 from samplecache.kernel import port

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Final, Self
 
-from samplecache.cache.store import Publication
-from samplecache.cache.upload import Declaration, Upload
+from samplecache.cache.samples.store import Publication
+from samplecache.cache.samples.upload import Declaration, Upload
 from samplecache.errors import InvalidError, SampleNotFoundError, UploadIncompleteError
 from samplecache.service import translate
 from samplecache.service.base import Context, Handlers

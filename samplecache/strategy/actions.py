@@ -1,4 +1,4 @@
-"""What a strategy may ask the core to do. The core acts, on its own threads; see :mod:`samplecache.cache.prefetch`.
+"""What a strategy may ask the core to do. The core acts, on its own threads: :mod:`samplecache.cache.prefetching`.
 
 Spans are in pages of the sample that the view shows. ``deadline_ns`` is when the first page of the span is to be read,
 on the clock of ``View.now_ns``; None means as soon as possible. Actions with an earlier deadline are carried out first,
@@ -68,8 +68,9 @@ class Recheck(Action):
     The only way to be asked again while playing goes on. The view will cover exactly the span, so the strategy itself
     bounds what looking costs. A session has one pending at the most: the last one asked for, by whichever method, takes
     the place of any other, and the end of the session, or of a prefetch without one, drops it. Not sooner than
-    :data:`samplecache.cache.prefetcher.RECHECK_LEAST_NS` after the answer; None is as soon as possible. What is wanted
-    after a time may come later by a sixteenth of it, together with other sessions' (:mod:`samplecache.cache.rounds`).
+    ``RECHECK_LEAST_NS`` (:mod:`samplecache.cache.prefetching.prefetcher`) after the answer; None is as soon as
+    possible. What is wanted after a time may come later by a sixteenth of it, together with other sessions'
+    (:mod:`samplecache.cache.tasks.rounds`).
     """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samplecache.cache.work import Agenda, Work
+from samplecache.cache.tasks.work import Agenda, Work
 from samplecache.clock import VirtualClock
 
 

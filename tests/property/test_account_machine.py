@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from samplecache.cache.accounts import Account, PageOutcomes
+from samplecache.cache.accounting.accounts import Account, PageOutcomes
 from samplecache.kernel.port import Residency, Span, Tier
 
 PAGES = 12

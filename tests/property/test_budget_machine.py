@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from samplecache.cache.accounts import Account
-from samplecache.cache.budget import Claim, PrefetchBudget
+from samplecache.cache.accounting.accounts import Account
+from samplecache.cache.accounting.budget import Claim, PrefetchBudget
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import Residency, Span, Tier
 from samplecache.strategy import SampleView, Stretch

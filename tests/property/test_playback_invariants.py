@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplecache.cache.playback import Playback, Reading
+from samplecache.cache.accounting.playback import Playback, Reading
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import FaultCounts
 

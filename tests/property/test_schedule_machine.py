@@ -13,7 +13,7 @@ import samplecache_touch
 import samplecache_willneed
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache import CacheSettings, PlayOptions, SampleCache
-from samplecache.cache.cues import Cue
+from samplecache.cache.ahead.cues import Cue
 from samplecache.clock import NS_PER_MS, NS_PER_S, VirtualClock
 from samplecache.errors import LimitError, SampleNotFoundError, ScheduleNotFoundError
 from samplecache.kernel.simulated import SimulatedKernel

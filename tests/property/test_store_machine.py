@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.store import Lease, Publication, Store
+from samplecache.cache.samples.store import Lease, Publication, Store
 from samplecache.clock import VirtualClock
 from samplecache.errors import ConflictError, LimitError, SamplecacheError, SampleNotFoundError, StoreFullError
 from samplecache.kernel.port import Region

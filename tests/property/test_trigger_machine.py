@@ -9,8 +9,8 @@ from stepped_workers import SteppedWorkers
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache import CacheSettings, SampleCache
+from samplecache.cache.ahead.triggers import HOLDER
 from samplecache.cache.play_options import PlayOptions
-from samplecache.cache.triggers import HOLDER
 from samplecache.clock import NS_PER_MS, NS_PER_S, VirtualClock
 from samplecache.errors import SamplecacheError
 from samplecache.kernel.port import Region, Span

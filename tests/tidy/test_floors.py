@@ -18,6 +18,8 @@ FLOORS = [
     {"service", "v1"},
     {"lab", "client", "cli"},
 ]
+CACHE_ROOMS = ["samples", "tasks", "accounting", "device", "prefetching", "ahead"]
+"""The cache's own storeys, the lowest first. All stand on its settings and events; the rest, on all."""
 FLOOR_OF = {part: number for number, floor in enumerate(FLOORS) for part in floor}
 FRAME = {"__init__", "__main__"}
 """The package's own front, which stands outside the house."""
@@ -55,6 +57,18 @@ def test_lower_floors_never_import_higher_ones() -> None:
         for path in housed
         for other in parts_imported(path)
         if FLOOR_OF[other] > FLOOR_OF[part(path)]
+    ] == []
+
+
+def test_lower_rooms_of_the_cache_never_import_higher_ones() -> None:
+    assert {path.name for path in (PACKAGE / "cache").iterdir() if path.is_dir()} - {"__pycache__"} == set(CACHE_ROOMS)
+    assert [
+        f"{name(path)} imports {dotted}"
+        for number, room in enumerate(CACHE_ROOMS)
+        for path in python_files(PACKAGE / "cache" / room)
+        for dotted in imports(path)
+        if dotted.startswith("samplecache.cache.")
+        and dotted.split(".")[2] not in {*CACHE_ROOMS[: number + 1], "settings", "events"}
     ] == []
 
 

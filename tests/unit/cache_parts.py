@@ -12,7 +12,7 @@ from typing import Any
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache import CacheSettings, Declaration, SampleCache
-from samplecache.cache.store import Publication
+from samplecache.cache.samples.store import Publication
 from samplecache.clock import MonotonicClock
 from samplecache.kernel.port import Capabilities, Capability, Operation, Region, Span
 from samplecache.kernel.simulated import SimulatedKernel

@@ -12,8 +12,8 @@ from session_parts import answered, closed, opened, play, recording
 import samplecache_touch
 import samplecache_willneed
 from samplecache.cache import SampleCache
-from samplecache.cache.accounts import Account, PageOutcomes
-from samplecache.cache.announced import Announced
+from samplecache.cache.accounting.accounts import Account, PageOutcomes
+from samplecache.cache.prefetching.announced import Announced
 from samplecache.kernel.port import Residency, Span, Tier
 from samplecache.simulation.device import device_profile
 from samplecache.strategy import Action, Advice, Advise, Touch, View

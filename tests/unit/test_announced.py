@@ -8,7 +8,7 @@ from session_parts import answered, closed, opened, play
 import samplecache_touch
 import samplecache_willneed
 from samplecache.cache import SampleCache
-from samplecache.cache.accounts import PageOutcomes
+from samplecache.cache.accounting.accounts import PageOutcomes
 
 PLUGINS = [samplecache_touch, samplecache_willneed]
 FEW_FRAMES = 4096

@@ -9,8 +9,8 @@ import pytest
 from cache_parts import PAGE_BYTES, make_cache, put_cold, until
 from session_parts import Follows, closed, opened, play, recording
 
-from samplecache.cache.accounts import Account, PageOutcomes
-from samplecache.cache.budget import (
+from samplecache.cache.accounting.accounts import Account, PageOutcomes
+from samplecache.cache.accounting.budget import (
     LEAST_BUDGET_BYTES,
     SHARES_LAST_NS,
     UNKNOWN_BUDGET_BYTES,

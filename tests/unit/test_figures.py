@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from samplecache.cache.accounts import Account, PageOutcomes
-from samplecache.cache.figures import PageInMeter, StrategyTotals, Totals
-from samplecache.cache.playback import PlaybackStats
+from samplecache.cache.accounting.accounts import Account, PageOutcomes
+from samplecache.cache.accounting.figures import PageInMeter, StrategyTotals, Totals
+from samplecache.cache.accounting.playback import PlaybackStats
 from samplecache.kernel.port import FaultCounts, Residency, Span, Tier
 from samplecache.strategy.events import UnderrunCause
 from samplecache.strategy.view import PageInFigures

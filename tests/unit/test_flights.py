@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.flights import LOST_NS, Flights
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.device.flights import LOST_NS, Flights
 from samplecache.clock import NS_PER_S, VirtualClock
 from samplecache.kernel.port import Advice, Region, Span
 from samplecache.kernel.simulated import SimulatedKernel

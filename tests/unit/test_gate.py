@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cache_parts import PAGE_BYTES, GatedKernel, make_cache, put_cold, until
 
-from samplecache.cache.gate import FIRST_BYTES, LATE_NS, LEAST_BYTES, MOST_BYTES, SOON_NS, Gate
+from samplecache.cache.device.gate import FIRST_BYTES, LATE_NS, LEAST_BYTES, MOST_BYTES, SOON_NS, Gate
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.kernel.port import Advice, Region, Span
 from samplecache.simulation.device import device_profile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from samplecache.cache.heads import HALF_LIFE_NS, MOST_NS, UNMEASURED_NS, Head, Trigger, Use, cover_ns, plan
+from samplecache.cache.ahead.heads import HALF_LIFE_NS, MOST_NS, UNMEASURED_NS, Head, Trigger, Use, cover_ns, plan
 from samplecache.clock import NS_PER_MS
 from samplecache.strategy.view import PageInFigures
 

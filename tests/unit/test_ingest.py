@@ -15,8 +15,8 @@ from cache_parts import MONO, PAGE_BYTES, GatedKernel, declaration, passes, pcm
 
 from samplecache.audio.decode import DecodeLimits, Decoder
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.ingest import Ingest
-from samplecache.cache.store import Publication, Store
+from samplecache.cache.samples.ingest import Ingest
+from samplecache.cache.samples.store import Publication, Store
 from samplecache.errors import (
     AudioError,
     ChecksumError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from samplecache.cache.looks import RETRY_NS, Looks
+from samplecache.cache.tasks.looks import RETRY_NS, Looks
 from samplecache.clock import VirtualClock
 
 

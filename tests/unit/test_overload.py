@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplecache.cache.overload import KEEP, PATIENCE_NS, Stream, has_room, shed
-from samplecache.cache.shedding import Place
+from samplecache.cache.device.overload import KEEP, PATIENCE_NS, Stream, has_room, shed
+from samplecache.cache.device.shedding import Place
 
 STREAMS = [Stream(100, opened) for opened in range(1, 6)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from samplecache.cache.playback import Block, Late, Playback, PlaybackStats, Reading
+from samplecache.cache.accounting.playback import Block, Late, Playback, PlaybackStats, Reading
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import OutOfRangeError
 from samplecache.kernel.port import FaultCounts

@@ -11,8 +11,8 @@ import pytest
 from cache_parts import MONO, PAGE_BYTES, PAGE_FRAMES, GatedKernel, make_cache, passes, pcm, put, put_cold, until
 
 from samplecache.cache import PlayOptions, SampleCache
-from samplecache.cache.prefetch import Prefetch
-from samplecache.cache.prefetcher import CHUNK_PAGES
+from samplecache.cache.prefetching.prefetch import Prefetch
+from samplecache.cache.prefetching.prefetcher import CHUNK_PAGES
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.kernel.port import Region, Residency, Span, Tier
 from samplecache.simulation.device import device_profile

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplecache.cache.pressure import CALM_LOOKS, LEAST_FACTOR, PressureController, Signs, wait_ns
+from samplecache.cache.device.pressure import CALM_LOOKS, LEAST_FACTOR, PressureController, Signs, wait_ns
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.kernel.signals import MemoryState, PressureCounts
 from samplecache.strategy.view import Pressure

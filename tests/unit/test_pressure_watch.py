@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from cache_parts import make_cache, put_cold, until
 
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.pressure_watch import IDLE_LOOKS, LOOK_NS, PressureWatch
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.device.pressure_watch import IDLE_LOOKS, LOOK_NS, PressureWatch
 from samplecache.clock import NS_PER_MS, NS_PER_S, VirtualClock
 from samplecache.kernel.port import Span
 from samplecache.kernel.signals import MemoryState, PressureCounts

@@ -9,7 +9,7 @@ import pytest
 from cache_parts import PAGE_BYTES, PAGE_FRAMES, make_cache, pcm, put, put_cold, until
 from session_parts import Follows, answered, closed, opened, play, recording
 
-from samplecache.cache.prefetcher import RECHECK_LEAST_NS
+from samplecache.cache.prefetching.prefetcher import RECHECK_LEAST_NS
 from samplecache.clock import NS_PER_MS
 from samplecache.kernel.port import Span, Tier
 from samplecache.strategy import Action, Recheck, View
@@ -72,7 +72,7 @@ def test_the_last_recheck_asked_for_takes_the_place_of_any_other() -> None:
 
 
 def test_a_strategy_that_failed_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samplecache.cache.prefetch.RETRY_NS", 20 * NS_PER_MS)
+    monkeypatch.setattr("samplecache.cache.prefetching.prefetch.RETRY_NS", 20 * NS_PER_MS)
     looked_at: list[Span] = []
 
     def answer(moment: str, view: View) -> Iterable[Action]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplecache.cache.rounds import Rounds
-from samplecache.cache.work import Work
+from samplecache.cache.tasks.rounds import Rounds
+from samplecache.cache.tasks.work import Work
 from samplecache.clock import NS_PER_MS, NS_PER_S, VirtualClock
 
 DONE: Iterable[None] = ()

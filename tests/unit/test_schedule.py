@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from samplecache.cache.schedule import MARGIN_NS, RETRY_NS, Decision, Hint, decide, fetching_ns, latest_beginnings
+from samplecache.cache.ahead.schedule import MARGIN_NS, RETRY_NS, Decision, Hint, decide, fetching_ns, latest_beginnings
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.strategy.view import PageInFigures, Pressure
 

@@ -10,9 +10,9 @@ import pytest
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.playback import Block, Playback, Reading
+from samplecache.cache.accounting.playback import Block, Playback, Reading
+from samplecache.cache.device.shedding import Place
 from samplecache.cache.reading import ReadBatch, ReadBlock
-from samplecache.cache.shedding import Place
 from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import NO_FAULTS
 from samplecache.service.base import Context

@@ -10,8 +10,8 @@ import pytest
 from cache_parts import MONO, PAGE_BYTES, PAGE_FRAMES, machine_options, passes, simulated_kernel
 
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.sample import Sample, check_sample_id, check_tags
-from samplecache.cache.store import Lease, Publication, Store
+from samplecache.cache.samples.sample import Sample, check_sample_id, check_tags
+from samplecache.cache.samples.store import Lease, Publication, Store
 from samplecache.clock import VirtualClock
 from samplecache.errors import (
     ConflictError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cache_parts import capabilities
 
-from samplecache.cache.orders import Moment
+from samplecache.cache.prefetching.orders import Moment
 from samplecache.kernel.port import Residency, Span
 from samplecache.strategy import PageInFigures, PrefetchStrategy, SampleView, View
 from samplecache.strategy.base import NoStrategy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cache_parts import MONO, PAGE_BYTES, PAGE_FRAMES, simulated_kernel
 
-from samplecache.cache.store import Store
+from samplecache.cache.samples.store import Store
 
 
 def test_tags_are_found_by_as_long_as_a_sample_has_them() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.throughput import BURST_NS, WINDOW_NS, Throughput
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.accounting.throughput import BURST_NS, WINDOW_NS, Throughput
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.strategy.view import PageInFigures
 

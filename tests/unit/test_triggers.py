@@ -9,7 +9,7 @@ from cache_parts import PAGE_BYTES, make_cache, pcm, put, put_cold, until
 from session_parts import closed, opened, play
 
 from samplecache.cache import SampleCache
-from samplecache.cache.triggers import HOLDER, TriggerFigures
+from samplecache.cache.ahead.triggers import HOLDER, TriggerFigures
 from samplecache.errors import SampleNotFoundError
 from samplecache.kernel.port import Span, Tier
 

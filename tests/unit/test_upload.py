@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from cache_parts import declaration, passes
 
-from samplecache.cache.upload import Declaration, Upload
-from samplecache.cache.upload_desk import UploadDesk
+from samplecache.cache.samples.upload import Declaration, Upload
+from samplecache.cache.samples.upload_desk import UploadDesk
 from samplecache.errors import (
     ChecksumError,
     ConflictError,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from cache_parts import passes, until
 
-from samplecache.cache.work import Agenda, WorkQueue
+from samplecache.cache.tasks.work import Agenda, WorkQueue
 from samplecache.clock import NS_PER_MS, NS_PER_S, MonotonicClock
 
 CLOCK = MonotonicClock()

@@ -1,8 +1,9 @@
 """The owner's side of the sessions that a worker streams: it opens them, and keeps their books.
 
 A session here is a session like any other: it holds the lease, has its strategy prepare, counts into the totals and
-publishes underruns. What it does not do is read. The worker tells how its reads went, some milliseconds later. Its own
-:class:`~samplecache.cache.playback.Playback` begins with the same figures and is told the same, so both agree.
+publishes underruns. What it does not do is read. The worker tells how its reads went, some milliseconds later. Its
+own :class:`~samplecache.cache.accounting.playback.Playback` begins with the same figures and is told the same, so both
+agree.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final, TypeAlias
 
 from samplecache import errors
-from samplecache.cache.playback import Reading
+from samplecache.cache.accounting.playback import Reading
 from samplecache.kernel.port import FaultCounts
 
 Message: TypeAlias = dict[str, Any]

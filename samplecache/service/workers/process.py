@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import grpc
 import grpc.aio
 
-from samplecache.cache.figures import PageInMeter
+from samplecache.cache.accounting.figures import PageInMeter
 from samplecache.cache.reading import ReaderFloor
 from samplecache.clock import Clock, MonotonicClock
 from samplecache.errors import OutOfRangeError, SamplecacheError

@@ -8,11 +8,11 @@ from typing import Any
 
 from samplecache.audio.convert import Converter
 from samplecache.audio.format import AudioFormat, Encoding
-from samplecache.cache.accounts import Account
-from samplecache.cache.playback import Block, Playback
+from samplecache.cache.accounting.accounts import Account
+from samplecache.cache.accounting.playback import Block, Playback
+from samplecache.cache.device.shedding import Place
 from samplecache.cache.reading import BlockReader, ReadBatch, ReadBlock, ReaderFloor
-from samplecache.cache.sample import Content
-from samplecache.cache.shedding import Place
+from samplecache.cache.samples.sample import Content
 from samplecache.kernel.linux_remote import RemoteRegion
 from samplecache.service.workers.books import IN_TIME, LOOP, READ, SEEK
 from samplecache.service.workers.link import Message, pack_reading

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from samplecache.cache.orders import Moment, Order
-from samplecache.cache.prefetch import Prefetch
-from samplecache.cache.prefetcher import Prefetcher
-from samplecache.cache.sample import Content
-from samplecache.cache.store import Lease
+from samplecache.cache.prefetching.orders import Moment, Order
+from samplecache.cache.prefetching.prefetch import Prefetch
+from samplecache.cache.prefetching.prefetcher import Prefetcher
+from samplecache.cache.samples.sample import Content
+from samplecache.cache.samples.store import Lease
 from samplecache.errors import SampleNotFoundError
 from samplecache.strategy.actions import Recheck
 

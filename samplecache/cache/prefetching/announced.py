@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from samplecache.cache.accounts import Account
-from samplecache.cache.sample import Content
+from samplecache.cache.accounting.accounts import Account
+from samplecache.cache.samples.sample import Content
 
 
 class Announced:

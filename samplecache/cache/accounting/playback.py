@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from samplecache.cache.accounts import PageOutcomes
+from samplecache.cache.accounting.accounts import PageOutcomes
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import OutOfRangeError
 from samplecache.kernel.port import NO_FAULTS, FaultCounts

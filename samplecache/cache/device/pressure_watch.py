@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.looks import Looks
-from samplecache.cache.pressure import PressureController, Signs
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.device.pressure import PressureController, Signs
+from samplecache.cache.tasks.looks import Looks
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.kernel.port import Kernel
 from samplecache.kernel.signals import MemoryState, PressureCounts

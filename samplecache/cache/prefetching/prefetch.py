@@ -9,10 +9,10 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-from samplecache.cache.looks import RETRY_NS
-from samplecache.cache.orders import Moment, Order, Progress
-from samplecache.cache.prefetcher import CHUNK_PAGES, Prefetcher
-from samplecache.cache.work import Work
+from samplecache.cache.prefetching.orders import Moment, Order, Progress
+from samplecache.cache.prefetching.prefetcher import CHUNK_PAGES, Prefetcher
+from samplecache.cache.tasks.looks import RETRY_NS
+from samplecache.cache.tasks.work import Work
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import StrategyError
 from samplecache.kernel.port import Span, Tier

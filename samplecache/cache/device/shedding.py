@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.looks import Looks
-from samplecache.cache.overload import (
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.accounting.playback import Playback
+from samplecache.cache.device.overload import (
     CLEAN_LOOKS,
     COLD_NS,
     CROWDED_LOOKS,
@@ -20,8 +20,8 @@ from samplecache.cache.overload import (
     has_room,
     shed,
 )
-from samplecache.cache.playback import Playback
-from samplecache.cache.sample import Sample
+from samplecache.cache.samples.sample import Sample
+from samplecache.cache.tasks.looks import Looks
 from samplecache.clock import NS_PER_MS, Clock
 from samplecache.strategy.events import Event, Overloaded
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from samplecache.audio.decode import Decoder
 from samplecache.audio.format import AudioFormat, check_raw
-from samplecache.cache.store import Publication, Store
-from samplecache.cache.upload import Declaration
+from samplecache.cache.samples.store import Publication, Store
+from samplecache.cache.samples.upload import Declaration
 from samplecache.errors import ChecksumError, DecodedTooLargeError
 from samplecache.kernel.port import Kernel, Region
 

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from samplecache.cache.orders import Order
-from samplecache.cache.sample import Content
-from samplecache.cache.store import Lease
+from samplecache.cache.prefetching.orders import Order
+from samplecache.cache.samples.sample import Content
+from samplecache.cache.samples.store import Lease
 from samplecache.kernel.ledger import LockLedger
 
 

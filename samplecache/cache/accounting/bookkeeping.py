@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from samplecache.cache.accounts import Account, PageOutcomes
-from samplecache.cache.budget import Claim, PrefetchBudget
-from samplecache.cache.figures import Totals
-from samplecache.cache.store import Lease
+from samplecache.cache.accounting.accounts import Account, PageOutcomes
+from samplecache.cache.accounting.budget import Claim, PrefetchBudget
+from samplecache.cache.accounting.figures import Totals
+from samplecache.cache.samples.store import Lease
 from samplecache.errors import SamplecacheError
 from samplecache.kernel.port import Advice, Kernel, Span
 from samplecache.strategy.registry import Binding

@@ -6,7 +6,7 @@ who wants less leaves the rest to the others (water-filling). So the budget is s
 whoever reads them.
 
 Shares are advice to strategies; :meth:`PrefetchBudget.admit` is what keeps the budget. A page is charged when it is
-about to be brought in and paid back when it is settled (:mod:`samplecache.cache.accounts`).
+about to be brought in and paid back when it is settled (:mod:`samplecache.cache.accounting.accounts`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from samplecache.cache.accounts import Account
+from samplecache.cache.accounting.accounts import Account
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.port import Residency, Span
 from samplecache.kernel.signals import MemoryState

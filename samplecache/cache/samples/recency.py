@@ -6,7 +6,7 @@ import itertools
 
 from sortedcontainers import SortedDict
 
-from samplecache.cache.sample import Content
+from samplecache.cache.samples.sample import Content
 
 
 class Recency:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from samplecache.cache.upload import Declaration, Upload, spool_error
+from samplecache.cache.samples.upload import Declaration, Upload, spool_error
 from samplecache.errors import (
     ConflictError,
     DecodedTooLargeError,

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from samplecache.cache.work import Work
+from samplecache.cache.tasks.work import Work
 from samplecache.clock import Clock
 from samplecache.strategy.failures import log_failure
 

@@ -17,9 +17,9 @@ from typing import Self
 from sortedcontainers import SortedDict
 
 from samplecache.audio.format import AudioFormat
-from samplecache.cache.recency import Recency
-from samplecache.cache.sample import Content, Sample, check_sample_id, check_tags
-from samplecache.cache.tags import TagIndex
+from samplecache.cache.samples.recency import Recency
+from samplecache.cache.samples.sample import Content, Sample, check_sample_id, check_tags
+from samplecache.cache.samples.tags import TagIndex
 from samplecache.errors import ConflictError, LimitError, SampleNotFoundError, StoreFullError
 from samplecache.kernel.port import Kernel, Region
 

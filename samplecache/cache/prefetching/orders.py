@@ -6,9 +6,9 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from samplecache.cache.accounts import Account
-from samplecache.cache.sample import Sample
-from samplecache.cache.shedding import Place
+from samplecache.cache.accounting.accounts import Account
+from samplecache.cache.device.shedding import Place
+from samplecache.cache.samples.sample import Sample
 from samplecache.kernel.port import Span
 from samplecache.strategy.actions import Recheck
 from samplecache.strategy.base import PrefetchStrategy

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from samplecache.cache.budget import PrefetchBudget
-from samplecache.cache.executor import ActionExecutor
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.flights import Flights
-from samplecache.cache.orders import Order
-from samplecache.cache.pressure import wait_ns
-from samplecache.cache.pressure_watch import PressureWatch
-from samplecache.cache.rounds import Rounds
-from samplecache.cache.work import Work, Workers
+from samplecache.cache.accounting.budget import PrefetchBudget
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.device.flights import Flights
+from samplecache.cache.device.pressure import wait_ns
+from samplecache.cache.device.pressure_watch import PressureWatch
+from samplecache.cache.prefetching.executor import ActionExecutor
+from samplecache.cache.prefetching.orders import Order
+from samplecache.cache.tasks.rounds import Rounds
+from samplecache.cache.tasks.work import Work, Workers
 from samplecache.clock import NS_PER_MS, Clock
 from samplecache.errors import SamplecacheError
 from samplecache.kernel.ledger import LockLedger
@@ -101,7 +101,7 @@ class Prefetcher:
         return soonest_ns if wanted_ns is None else max(soonest_ns, wanted_ns)
 
     def look_at(self, look: Work, time_ns: int) -> None:
-        """Have a strategy asked again at `time_ns` or soon after: see :class:`.rounds.Rounds`."""
+        """Have a strategy asked again at `time_ns` or soon after, as :mod:`samplecache.cache.tasks.rounds` says."""
         self._rounds.call_after(look, time_ns)
 
     def decide(self, order: Order, residency: Residency) -> tuple[Action, ...]:

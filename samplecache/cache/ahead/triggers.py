@@ -1,4 +1,4 @@
-"""Keeps the heads of trigger samples in RAM: what :mod:`samplecache.cache.heads` plans, done on workers.
+"""Keeps the heads of trigger samples in RAM: what :mod:`samplecache.cache.ahead.heads` plans, done on workers.
 
 One head is seen to at a time, on one worker, behind everything that is due: of all prefetching this is the most
 speculative. A head that reclaim takes back again and again is populated less and less often, so that a machine that has
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.heads import TRIGGER_TAG, Head, Trigger, Use, cover_ns, plan
-from samplecache.cache.pressure_watch import PressureWatch
-from samplecache.cache.sample import Content, Sample
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.ahead.heads import TRIGGER_TAG, Head, Trigger, Use, cover_ns, plan
+from samplecache.cache.device.pressure_watch import PressureWatch
+from samplecache.cache.samples.sample import Content, Sample
+from samplecache.cache.samples.store import Lease, Store
 from samplecache.cache.settings import CacheSettings
-from samplecache.cache.store import Lease, Store
-from samplecache.cache.work import Workers
+from samplecache.cache.tasks.work import Workers
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SampleNotFoundError, UnmappedError
 from samplecache.kernel.ledger import LockLedger

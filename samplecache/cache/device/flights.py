@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.gate import MOST_BYTES, STALE_NS, Gate
-from samplecache.cache.looks import Looks
-from samplecache.cache.throughput import BURST_NS
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.accounting.throughput import BURST_NS
+from samplecache.cache.device.gate import MOST_BYTES, STALE_NS, Gate
+from samplecache.cache.tasks.looks import Looks
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.errors import SamplecacheError
 from samplecache.kernel.port import Kernel, Region, Span

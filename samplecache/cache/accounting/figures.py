@@ -7,9 +7,9 @@ import threading
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 
-from samplecache.cache.accounts import Account, PageOutcomes
-from samplecache.cache.playback import PlaybackStats
-from samplecache.cache.throughput import REMEMBERED, Throughput, percentile
+from samplecache.cache.accounting.accounts import Account, PageOutcomes
+from samplecache.cache.accounting.playback import PlaybackStats
+from samplecache.cache.accounting.throughput import REMEMBERED, Throughput, percentile
 from samplecache.kernel.port import FaultCounts
 from samplecache.strategy.events import UnderrunCause
 from samplecache.strategy.view import PageInFigures
@@ -20,7 +20,7 @@ class PageInMeter:
 
     The latency of a single page-in is what threads waited that took major faults: those that read for clients, and
     workers that touch or populate. The rate is what came in while something was awaited; see
-    :class:`~samplecache.cache.throughput.Throughput`.
+    :class:`~samplecache.cache.accounting.throughput.Throughput`.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from samplecache.cache.sample import Content
+from samplecache.cache.samples.sample import Content
 from samplecache.clock import NS_PER_S
 from samplecache.kernel.ledger import LockLedger
 from samplecache.kernel.port import Kernel, Region

@@ -1,4 +1,4 @@
-"""Keeps what sequencers have announced, and has it prefetched when :mod:`samplecache.cache.schedule` says so."""
+"""Keeps what sequencers have announced, and has it prefetched when :mod:`samplecache.cache.ahead.schedule` says so."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from samplecache.cache.budget import PrefetchBudget
-from samplecache.cache.cues import MAX_AHEAD_NS, Cue, check_cue, check_name, named
+from samplecache.cache.accounting.budget import PrefetchBudget
+from samplecache.cache.accounting.figures import PageInMeter
+from samplecache.cache.ahead.cues import MAX_AHEAD_NS, Cue, check_cue, check_name, named
+from samplecache.cache.ahead.schedule import Decision, Hint, decide
+from samplecache.cache.device.pressure_watch import PressureWatch
 from samplecache.cache.events import EventBus
-from samplecache.cache.figures import PageInMeter
-from samplecache.cache.prefetch import Prefetch
-from samplecache.cache.pressure_watch import PressureWatch
-from samplecache.cache.schedule import Decision, Hint, decide
-from samplecache.cache.store import Store
-from samplecache.cache.work import Workers
+from samplecache.cache.prefetching.prefetch import Prefetch
+from samplecache.cache.samples.store import Store
+from samplecache.cache.tasks.work import Workers
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.errors import InvalidError, LimitError, SamplecacheError, ScheduleNotFoundError
 from samplecache.strategy.events import CueSettled, CueState

@@ -1,0 +1,1 @@
+"""Strategies are asked, and what they want is done."""

@@ -1,0 +1,1 @@
+"""Work that is to be done, when, and by whom."""

@@ -26,7 +26,7 @@ PAGES: Final = 1 << 14
 SMALL_PAGES: Final = 1 << 12
 LARGE_PAGES: Final = 1 << 16
 REPETITIONS: Final = 7
-GROWTH_REPETITIONS: Final = 3
+GROWTH_REPETITIONS: Final = 2
 """Of large regions, which take long."""
 SEED: Final = 1
 

@@ -89,6 +89,54 @@ def test_what_was_not_asked_for_is_foreign() -> None:
     assert (glitch.kind, glitch.at_frame, glitch.length_frames) == (GlitchKind.FOREIGN, 600, 300)
 
 
+SERVED = [(GlitchKind.GAP, 500, 480)]
+
+
+@pytest.mark.parametrize("lost", [0, 480], ids=["goes on where it stopped", "goes on where it would be"])
+@pytest.mark.parametrize("together", [1, 2], ids=["one sound", "all sounds"])
+def test_silence_that_a_server_wrote_itself_is_a_gap(lost: int, together: int) -> None:
+    sounds = [sound(3000, 1), sound(2500, 2)]
+    onsets = [100, 400]
+    broken = [(0, onsets[0] + 500), (1, onsets[0] + 500)][:together]
+    pieces = []
+    for number, (onset, pcm) in enumerate(zip(onsets, sounds, strict=True)):
+        at = dict(broken).get(number, 9600) - onset
+        pieces += [(onset, pcm[:at]), (onset + at + 480, pcm[at + lost :])] if at < len(pcm) else [(onset, pcm)]
+    found = unmix([Asked(0, pcm) for pcm in sounds], mix(pieces, 9600), in_time(9600), 0)
+    told = [[(glitch.kind, glitch.at_frame, glitch.length_frames) for glitch in one.glitches] for one in found]
+    assert told[0] == SERVED
+    assert told[1] == ([(GlitchKind.GAP, 200, 480)] if together == 2 else [])
+    assert [one.heard_frames for one in found] == [3000, 2500]
+    assert found[0].glitches[0].at_ns == PERIOD_NS + 120 * 1_000_000_000 // 48_000
+
+
+@pytest.mark.parametrize(
+    ("shift", "kind"), [(300, GlitchKind.JUMP), (-300, GlitchKind.REPEAT)], ids=["left out", "played twice"]
+)
+def test_frames_that_are_left_out_or_come_twice_are_told(shift: int, kind: GlitchKind) -> None:
+    pcm, other = sound(3000, 1), sound(3000, 2)
+    stream = mix([(0, pcm[:1000]), (1000, pcm[1000 + shift :]), (700, other)], 9600)
+    first, second = unmix([Asked(0, pcm), Asked(0, other)], stream, in_time(9600), 0)
+    assert [(glitch.kind, glitch.at_frame, glitch.length_frames) for glitch in first.glitches] == [(kind, 1000, 300)]
+    assert (first.heard_frames, second.heard_frames, second.glitches) == (3000, 3000, ())
+
+
+def test_a_sound_that_breaks_off_again_and_again_is_followed() -> None:
+    pcm = sound(6000, 1)
+    pieces = [(600 * n + 100 * n, pcm[600 * n : 600 * (n + 1)]) for n in range(10)]
+    (found,) = unmix([Asked(0, pcm)], mix(pieces, 9600), in_time(9600), 0)
+    assert [(glitch.at_frame, glitch.length_frames) for glitch in found.glitches] == [
+        (600 * n, 100) for n in range(1, 10)
+    ]
+    assert found.heard_frames == 6000
+
+
+def test_a_sound_that_does_not_go_on_was_not_heard_to_its_end() -> None:
+    pcm = sound(3000, 1)
+    (found,) = unmix([Asked(0, pcm)], mix([(0, pcm[:1000])], 9600), in_time(9600), 0)
+    assert found.heard_frames == 1000
+
+
 @pytest.mark.parametrize("asked_ns", [PERIOD_NS * 100])
 def test_a_sound_is_not_heard_before_it_was_asked_for(asked_ns: int) -> None:
     pcm = sound(500, 1)

@@ -20,7 +20,8 @@ class GlitchKind(enum.StrEnum):
     """What was wrong with what was heard."""
 
     GAP = "gap"
-    """Silence, after which the sound goes on where it stopped: frames were not there when due."""
+    """Silence, for frames were not there when due. The sound goes on where it stopped or, of a server that does not
+    wait, where it would have been by then."""
     REPEAT = "repeat"
     """Frames sounded a second time."""
     JUMP = "jump"

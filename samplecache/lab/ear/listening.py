@@ -42,9 +42,11 @@ WARM_UP_FRAMES: Final = CARD_FORMAT.rate_hz
 """Long enough for what a server does now and then."""
 REHEARSAL_FRAMES: Final = CARD_FORMAT.rate_hz // 4
 """As floats a tenth of a second of a device that reads 2 MB/s."""
-LEAST_ROUNDS: Final = 3
-MOST_ROUNDS: Final = 10
-"""How often all is pushed out: what has just been played is spared the first time."""
+VAIN_ROUNDS: Final = 3
+MOST_ROUNDS: Final = 20
+"""How often all is pushed out, until nothing more goes so many times: what has just been played is spared at first."""
+BETWEEN_ROUNDS_NS: Final = 50 * NS_PER_MS
+"""Until what is left is pushed out again where nothing went: half of it may stay, and go soon after."""
 SETTLED_ROUNDS: Final = 16
 """Rounds of the victim: once through its working set."""
 SETTLE_NS: Final = 5 * NS_PER_S
@@ -230,8 +232,7 @@ class _Run:
         faults_before = thread_faults(threads)
         usage_before, clients_before = Usage.of(self.pids()), Usage.of(contender.clients())
         swap_before = procfs.swap_counts()
-        if self._victim is not None:
-            self._victim.ask(do="begin")
+        self._tell_victim("begin")
         with Watch(self.pids, self._clock.now_ns() + BEGIN_NS) as watch:
             performance = perform(
                 contender, case.cues, case.sounds, self._card, lambda start_ns: self._begin(case, start_ns)
@@ -279,14 +280,29 @@ class _Run:
                 process.ask(do="until", stop_ns=start_ns + load.stop_ns)
 
     def _make_cold(self) -> None:
-        """Push all out until nothing more of the contender's goes; the victim does not rest, and comes back at once."""
+        """Push all out until nothing more of the contender's goes.
+
+        The victim rests meanwhile: what it had brought back at once was pushed out again and again, in place of sounds.
+        """
+        self._tell_victim("rest")
         self.contender.make_cold()
-        left_bytes = Usage.of(self.pids()).anonymous_bytes
-        for round_number in range(MOST_ROUNDS):
+        self._push_out()
+        self._tell_victim("go_on")
+
+    def _push_out(self) -> None:
+        vain, left_bytes = 0, Usage.of(self.pids()).anonymous_bytes
+        for _ in range(MOST_ROUNDS):
             self._rig.reclaim()
             before_bytes, left_bytes = left_bytes, Usage.of(self.pids()).anonymous_bytes
-            if left_bytes >= before_bytes and round_number + 1 >= LEAST_ROUNDS:
+            vain = vain + 1 if left_bytes >= before_bytes else 0
+            if vain == VAIN_ROUNDS:
                 return
+            if vain and left_bytes:
+                self._clock.sleep_until(self._clock.now_ns() + BETWEEN_ROUNDS_NS)
+
+    def _tell_victim(self, what: str) -> None:
+        if self._victim is not None:
+            self._victim.ask(do=what)
 
     def _play(self, sound: Sound, times: int) -> None:
         """Have a short sound played, so many times at once, each a period after the one before."""

@@ -207,17 +207,18 @@ class Mixed:
         self._recording = card.plug(fd, None)
         self._asked: dict[int, int] = {}
         self._next_look = 0
+        self._all_by = 0
         self._heard_frames = 0
 
     def asked(self, number: int, at_ns: int, fd: int | None) -> None:
         """See :class:`Hearing`."""
         self._asked[number] = at_ns
         could_last = -(-len(self._expected[number]) // PERIOD_FRAMES)
-        self._next_look = max(self._next_look, len(self._recording.periods) + could_last)
+        self._all_by = self._next_look = max(self._next_look, len(self._recording.periods) + could_last)
 
     def progress(self) -> int:
         """See :class:`Hearing`. Silence is progress until all could have been heard; then only sound is."""
-        return self._heard_frames or min(len(self._recording.periods), self._next_look)
+        return self._heard_frames or min(len(self._recording.periods), self._all_by)
 
     def complete(self) -> bool:
         """See :class:`Hearing`. Looks once all could be over, and then every `LOOK_PERIODS`."""

@@ -33,12 +33,24 @@ class Victim:
             self._memory[start : start + 8] = (start * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "little")
         self._rounds = array("q")
         self._faults = (0, 0)
+        self._going = threading.Event()
+        self._going.set()
         threading.Thread(target=self._run, daemon=True).start()
 
     def begin(self) -> Message:
         """Count from now on."""
         self._rounds = array("q")
         self._faults = _faults()
+        return {}
+
+    def rest(self) -> Message:
+        """Use nothing from now on, so that all can be pushed out."""
+        self._going.clear()
+        return {}
+
+    def go_on(self) -> Message:
+        """Use its memory again."""
+        self._going.set()
         return {}
 
     def settled(self, rounds: int) -> Message:
@@ -65,6 +77,7 @@ class Victim:
         page, due_ns = 0, clock.now_ns()
         while True:
             clock.sleep_until(due_ns)
+            self._going.wait()
             began_ns = time.monotonic_ns()
             for _ in range(PAGES_A_ROUND):
                 self._memory[page * mmap.PAGESIZE]
@@ -82,7 +95,15 @@ def _faults() -> tuple[int, int]:
 def main() -> int:
     """Serve until standard input ends."""
     victim = Victim(int(sys.argv[1]))
-    serve({"begin": victim.begin, "settled": victim.settled, "report": victim.report})
+    serve(
+        {
+            "begin": victim.begin,
+            "rest": victim.rest,
+            "go_on": victim.go_on,
+            "settled": victim.settled,
+            "report": victim.report,
+        }
+    )
     return 0
 
 

@@ -200,14 +200,15 @@ class Prefetch:
         # Where a session's strategy looks again by itself, nobody else has to.
         self._watches = order.moment is Moment.PREPARE and not (self._rechecks and order.playhead is not None)
         # Sooner done than handed over; but what is to be done before it goes before it.
-        at_once = actions if all(map(only_marks, actions)) else []
-        for action in actions if not at_once else ():
-            self._submit_action(action)
+        at_once = all(map(only_marks, actions))
+        if not at_once:
+            for action in actions:
+                self._submit_action(action)
         if not actions:
             self._end(_State.DONE)
         elif self._watches:
             self._watch()
-        return chain.from_iterable(map(self._do_chunk, at_once))
+        return chain.from_iterable(map(self._do_chunk, actions)) if at_once else ()
 
     def _look_again_after_failure(self) -> None:
         """Ask the strategy again in a while, if it is asked again at all: one failure must not leave it silent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -38,6 +38,10 @@ RETRIES: Final = 2
 """How often a performance that the machine disturbed is played again."""
 
 EVICT_TIMEOUT_NS: Final = 60 * NS_PER_S
+
+PICTURE: Final = "comparison.png"
+FIGURES: Final = "comparison.json"
+"""On disk whenever a performance has ended, so that nothing that comes after can lose it."""
 
 LEAST_WIDTH: Final = 118
 """Columns that the table needs; a pipe has as many as one likes."""
@@ -175,25 +179,39 @@ class Comparison:
         pages = sum(sample.charged_bytes for sample in client.list_samples()) // client.capabilities().page_bytes
         console.print(f"samples: {len(sample_ids)} from {self.kit.origin}, {pages} pages", highlight=False)
         before(client, schedule)
+        durations_s = _durations_s(client, schedule)
         results = Results(self.strategies, playing_on.label)
+        about = {"samples": self.kit.origin, "pages": pages, "output": note}
+        try:
+            for _ in self._performances(playing_on, schedule, output, results):
+                write_json(results, self.results_dir / FIGURES, about)
+        finally:  # an interruption loses nothing that was played to its end
+            if results.all:
+                self._show(results, schedule, durations_s)
+        return results
+
+    def _performances(
+        self, playing_on: Stage, schedule: tuple[Cue, ...], output: str, results: Results
+    ) -> Iterator[Performance]:
+        """Play under every strategy, each repetition in an order of its own; yield whenever one has ended."""
         order = random.Random(self.seed)
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("playing", total=self.repeat * len(self.strategies))
             for _ in range(self.repeat):
                 for strategy in order.sample(self.strategies, len(self.strategies)):
                     progress.update(task, description=f"playing under {strategy}")
-                    _play_until_quiet(playing_on, schedule, strategy, self.kit.rate_hz, output, results)
+                    yield _play_until_quiet(playing_on, schedule, strategy, self.kit.rate_hz, output, results)
                     progress.advance(task)
+
+    def _show(self, results: Results, schedule: tuple[Cue, ...], durations_s: dict[str, float]) -> None:
+        """Show the table, and write it and the picture beside the figures."""
         console.print(table(results))
-        picture(results, schedule, _durations_s(client, schedule), self.results_dir / "comparison.png")
+        picture(results, schedule, durations_s, self.results_dir / PICTURE)
         (self.results_dir / "comparison.md").write_text(markdown(results))
-        about = {"samples": self.kit.origin, "pages": pages, "output": note}
-        write_json(results, self.results_dir / "comparison.json", about)
         console.print(
-            f"picture: {self.results_dir / 'comparison.png'}   figures: {self.results_dir / 'comparison.json'}",
+            f"picture: {self.results_dir / PICTURE}   figures: {self.results_dir / FIGURES}",
             highlight=False,
         )
-        return results
 
 
 def _samples_of(client: Client) -> tuple[VirtualSample, ...]:

@@ -148,7 +148,7 @@ def _name(strategy: str, runs: Sequence[Performance]) -> str:
 
 
 def _caption(results: Results) -> str:
-    counts = sorted({len(results.quiet(strategy)) for strategy in results.strategies})
+    counts = sorted({len(runs) for strategy in results.strategies if (runs := results.quiet(strategy))})
     each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     text = "one run each" if counts == [1] else f"median and range of {each} runs each"
     if results.noisy:

@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import grpc.aio
 
-COMMAND = (sys.executable, "-c", "from samplecache.cli import main; main()", "serve")
+BARE = (sys.executable, "-m", "benchmarks.streams.bare")
+"""Sends and takes in bytes, and does nothing else; its address is its only argument."""
+_SAMPLECACHE = (sys.executable, "-c", "from samplecache.cli import main; main()", "serve", "--grace-s", "0", "--listen")
 
 
 @contextmanager
-def process(address: str, *flags: str) -> Iterator[subprocess.Popen[str]]:
+def process(address: str, *flags: str, server: Sequence[str] = _SAMPLECACHE) -> Iterator[subprocess.Popen[str]]:
     """Serve on `address` until the end of the block; it listens when the block begins."""
     with subprocess.Popen(
-        (*COMMAND, "--listen", address, "--grace-s", "0", *flags),
+        (*server, address, *flags),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    ) as server:
+    ) as running:
         try:
-            assert server.stdout is not None
-            if not any(line.startswith("listening") for line in server.stdout):
-                raise RuntimeError(f"the server ended with {server.wait()}")
-            yield server
+            assert running.stdout is not None
+            if not any(line.startswith("listening") for line in running.stdout):
+                raise RuntimeError(f"the server ended with {running.wait()}")
+            yield running
         finally:
-            server.terminate()
+            running.terminate()
 
 
 @asynccontextmanager
-async def started(address: str, *flags: str) -> AsyncIterator[tuple[subprocess.Popen[str], grpc.aio.Channel]]:
+async def started(
+    address: str, *flags: str, server: Sequence[str] = _SAMPLECACHE
+) -> AsyncIterator[tuple[subprocess.Popen[str], grpc.aio.Channel]]:
     """As :func:`process`, with a channel to it."""
-    with process(address, *flags) as server:
+    with process(address, *flags, server=server) as running:
         async with grpc.aio.insecure_channel(address) as channel:
-            yield server, channel
+            yield running, channel

@@ -1,4 +1,4 @@
-"""How fast uploads are, beside decoding the same files alone, in turn: many at a time, through gRPC into the store."""
+"""How fast uploads are, beside decoding the same files alone and only receiving them, in turn: many at a time."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from operator import truediv
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import grpc.aio
 import numpy as np
 import soundfile
 
 from benchmarks.measuring import Figure
-from benchmarks.serving import started
+from benchmarks.serving import BARE, started
 from samplecache.audio.decode import Decoder
 from samplecache.clock import NS_PER_S
+from samplecache.service.server import SERVICE
 from samplecache.v1 import samplecache_pb2 as pb
-from samplecache.v1.samplecache_pb2_grpc import SampleCacheServiceStub
 
 AT_ONCE: Final = 4
 """Files under way, as many as are decoded at a time."""
@@ -65,27 +66,48 @@ def _file(container: str, length_s: float, seed: int) -> bytes:
 
 
 async def _compare(name: str, files: list[bytes], repetitions: int) -> list[Figure]:
-    """Decode all files alone, then upload them all, over and over; return both rates and how they compare."""
-    alone, uploads = _Rates(len(files)), _Rates(len(files))
-    with tempfile.TemporaryDirectory() as directory, Decoder() as decoder:
-        async with started(f"unix:{directory}/socket", "--budget", "2GiB") as (server, channel):
-            stub = SampleCacheServiceStub(channel)
-            await asyncio.to_thread(_decode_all, decoder, files)
-            await _upload_all(stub, files)
-            for _ in range(repetitions):
-                # This process decodes alone, through a decoder of its own; the server is another one.
-                with alone.timed(os.getpid()):
-                    await asyncio.to_thread(_decode_all, decoder, files)
-                with uploads.timed(server.pid):
-                    await _upload_all(stub, files)
+    """Decode files alone, have them received only, and upload them, over and over; return rates and how they compare.
+
+    All share the CPUs with the client, which has its messages ready. Nobody decodes what has not been received, so the
+    bound is what decoding and receiving take together.
+    """
+    alone, received, uploads = (_Rates(len(files)) for _ in range(3))
+    messages = [await _messages(f"sample-{index}", file) for index, file in enumerate(files)]
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        decoder = stack.enter_context(Decoder())
+        server, channel = await stack.enter_async_context(started(f"unix:{directory}/socket", "--budget", "2GiB"))
+        _, bare_channel = await stack.enter_async_context(started(f"unix:{directory}/bare", server=BARE))
+        await asyncio.to_thread(_decode_all, decoder, files)
+        await _upload_all(channel, messages)
+        for _ in range(repetitions):
+            # This process decodes alone, through a decoder of its own; the servers are others.
+            with alone.timed(os.getpid()):
+                await asyncio.to_thread(_decode_all, decoder, files)
+            with received.timed(os.getpid()):
+                await _upload_all(bare_channel, messages)
+            with uploads.timed(server.pid):
+                await _upload_all(channel, messages)
+    both = zip(alone.rates, received.rates, strict=True)
+    bound = [1 / (1 / decoding + 1 / receiving) for decoding, receiving in both]
     return [
         Figure(f"{name}: decoded alone, in children", "files a second", tuple(alone.rates)),
+        Figure(f"{name}: received alone, by a bare server", "files a second", tuple(received.rates)),
         Figure(f"{name}: uploaded", "files a second", tuple(uploads.rates)),
         Figure(f"{name}: uploaded, of decoded alone", "ratio", tuple(map(truediv, uploads.rates, alone.rates))),
+        Figure(f"{name}: uploaded, of received, then decoded", "ratio", tuple(map(truediv, uploads.rates, bound))),
         Figure(f"{name}: decoded alone, CPU", "ms a file", tuple(alone.cpu_ms)),
         Figure(f"{name}: uploaded, CPU without the client's", "ms a file", tuple(uploads.cpu_ms)),
         Figure(f"{name}: decoding's part of that CPU", "ratio", tuple(map(truediv, alone.cpu_ms, uploads.cpu_ms))),
     ]
+
+
+async def _messages(sample_id: str, file: bytes) -> list[bytes]:
+    """Return the messages of one upload, serialised."""
+    start = pb.UploadStart(
+        sample_id=sample_id, total_bytes=len(file), sha256=hashlib.sha256(file).digest(), replace=True
+    )
+    return [message.SerializeToString() async for message in upload_messages(start, file)]
 
 
 class _Rates:
@@ -136,17 +158,12 @@ def _decode(decoder: Decoder, file: bytes) -> None:
         os.close(fd)
 
 
-async def _upload_all(stub: Any, files: list[bytes]) -> None:
+async def _upload_all(channel: grpc.aio.Channel, uploads: list[list[bytes]]) -> None:
     slots = asyncio.Semaphore(AT_ONCE)
+    put = channel.stream_unary(f"/{SERVICE}/PutSample", None, pb.PutSampleResponse.FromString)
 
-    async def upload(index: int, file: bytes) -> None:
+    async def upload(messages: list[bytes]) -> None:
         async with slots:
-            start = pb.UploadStart(
-                sample_id=f"sample-{index}",
-                total_bytes=len(file),
-                sha256=hashlib.sha256(file).digest(),
-                replace=True,
-            )
-            await stub.PutSample(upload_messages(start, file))
+            await put(iter(messages))
 
-    await asyncio.gather(*(upload(index, file) for index, file in enumerate(files)))
+    await asyncio.gather(*(upload(messages) for messages in uploads))

@@ -1,8 +1,9 @@
 """``python -m benchmarks.streams.bare``: a server that only sends ready bytes, as fast as gRPC in Python goes.
 
 It speaks of the contract what a listener needs: Play answers with the same messages as samplecache, of constant PCM and
-serialised beforehand, and GetSample is a unary round trip with as many bytes as a block has. There is no cache, no
-residency, no accounting, no command after the first. Transport and options are samplecache's own.
+serialised beforehand, and GetSample is a unary round trip with as many bytes as a block has. PutSample takes an upload's
+messages in and drops them. There is no cache, no residency, no accounting, no command after the first. Transport and
+options are samplecache's own.
 """
 
 from __future__ import annotations
@@ -59,21 +60,29 @@ async def get_sample(request: samplecache_pb2.GetSampleRequest, context: grpc.ai
     return UNARY
 
 
+async def put_sample(requests: AsyncIterator[samplecache_pb2.PutSampleRequest], context: object) -> bytes:
+    """Take in what comes, and answer when it has ended."""
+    async for _ in requests:
+        pass
+    return samplecache_pb2.PutSampleResponse().SerializeToString()
+
+
 UNARY: Final = ready_block(3840)
 """As large as 20 ms of 48 kHz stereo S16."""
 
 
 async def serve(address: str) -> None:
-    """Serve until killed; print the port."""
+    """Serve until killed; print where."""
     server = grpc.aio.server(options=OPTIONS)
     handlers = {
         "Play": grpc.stream_stream_rpc_method_handler(play, playback_pb2.PlayRequest.FromString),
         "GetSample": grpc.unary_unary_rpc_method_handler(get_sample, samplecache_pb2.GetSampleRequest.FromString),
+        "PutSample": grpc.stream_unary_rpc_method_handler(put_sample, samplecache_pb2.PutSampleRequest.FromString),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port(address)
     await server.start()
-    print(f"listening on {address.rpartition(':')[0]}:{port}", flush=True)
+    print("listening on", address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}", flush=True)
     await server.wait_for_termination()
 
 

@@ -14,7 +14,7 @@ from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache import CacheSettings, Declaration, SampleCache
 from samplecache.cache.samples.store import Publication
 from samplecache.clock import MonotonicClock
-from samplecache.kernel.port import Capabilities, Capability, Operation, Region, Span
+from samplecache.kernel.port import Advice, Capabilities, Capability, Operation, Region, Span
 from samplecache.kernel.simulated import SimulatedKernel
 from samplecache.simulation.device import DeviceProfile, device_profile
 from samplecache.simulation.options import SimulationOptions
@@ -62,6 +62,7 @@ class GatedKernel(SimulatedKernel):
         self.mapped: set[Region] = set()
         self.touched: list[tuple[int, int, int]] = []
         """Length of the region, first page and end of every touch, as it began."""
+        self.advised: list[tuple[Span, Advice]] = []
         self.held_up = ""
         """The one call that waits at the gate."""
         self.reached = threading.Event()
@@ -85,6 +86,10 @@ class GatedKernel(SimulatedKernel):
         self.touched.append((region.pages, span.start, span.stop))
         self._wait("touch")
         super().touch(region, span)
+
+    def advise(self, region: Region, span: Span, advice: Advice) -> None:
+        self.advised.append((span, advice))
+        super().advise(region, span, advice)
 
     def lock(self, region: Region, span: Span) -> None:
         self._wait("lock")

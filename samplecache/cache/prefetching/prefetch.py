@@ -15,7 +15,7 @@ from samplecache.cache.tasks.looks import RETRY_NS
 from samplecache.cache.tasks.work import Work
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import StrategyError
-from samplecache.kernel.port import Span, Tier
+from samplecache.kernel.port import Residency, Span, Tier
 from samplecache.strategy.actions import (
     Action,
     Advise,
@@ -187,7 +187,7 @@ class Prefetch:
             self._fall_short(str(error))
             self._look_again_after_failure()
             answer = ()
-        actions = [action for action in answer if not isinstance(action, Recheck)]
+        actions = [action for action in self._with_effect(answer, residency) if not isinstance(action, Recheck)]
         rechecks = [action for action in answer if isinstance(action, Recheck)]
         if rechecks and order.on_recheck is not None and self._state is _State.RUNNING:
             self._rechecks = True
@@ -209,6 +209,23 @@ class Prefetch:
         elif self._watches:
             self._watch()
         return chain.from_iterable(map(self._do_chunk, actions)) if at_once else ()
+
+    def _with_effect(self, answer: Iterable[Action], residency: Residency) -> Iterator[Action]:
+        """Yield what strategies answered, advice only from the first page that it does something to up to the last.
+
+        Most samples that are played are in RAM, and asking the kernel chunk by chunk for nothing costs more than the
+        session's opening does.
+        """
+        for action in answer:
+            span = action.span
+            if not brings_in(action) or waits_for_pages(action) or span.intersection(residency.span) != span:
+                yield action
+                continue
+            first = span.start - residency.span.start
+            missing = tuple(Residency(span, residency.tiers[first : first + len(span)]).spans_in(Tier.SWAPPED))
+            if missing:
+                head = Span(span.start, missing[0].start)
+                yield self._after(head, replace(action, span=Span(span.start, missing[-1].stop)))
 
     def _look_again_after_failure(self) -> None:
         """Ask the strategy again in a while, if it is asked again at all: one failure must not leave it silent."""

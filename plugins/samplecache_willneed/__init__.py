@@ -11,6 +11,7 @@ class WillNeed(PrefetchStrategy):
     name = "willneed"
     requires = frozenset({Operation.WILLNEED})
     fallback = "touch"
+    only_missing = True
 
     def prepare(self, view: View) -> Iterable[Action]:
         """Advise the whole span: the kernel skips what is in RAM already."""

@@ -29,6 +29,9 @@ class PrefetchStrategy:
         Name of the strategy to degrade to, ``"none"`` by default.
     budgeted : bool
         Whether what it brings in ahead is charged to the prefetch budget, and bounded by it.
+    only_missing : bool
+        Whether it has nothing to say of pages in RAM, mapped or not: a session all of whose pages are there begins
+        without :meth:`prepare`, as most sessions do.
     horizon_ns : int or None
         How far from the cursor on :meth:`prepare` is shown where pages are, in nanoseconds of audio; None for all that
         is wanted. Looking costs time in proportion.
@@ -38,6 +41,7 @@ class PrefetchStrategy:
     requires: ClassVar[frozenset[Operation]] = frozenset()
     fallback: ClassVar[str] = "none"
     budgeted: ClassVar[bool] = False
+    only_missing: ClassVar[bool] = False
     horizon_ns: ClassVar[int | None] = None
 
     def prepare(self, view: View) -> Iterable[Action]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from cache_parts import MONO, PAGE_BYTES, PAGE_FRAMES, GatedKernel, make_cache, passes, pcm, put, put_cold, until
-from session_parts import BLOCK_FRAMES, Follows, closed, heard, opened, play, recording
+from session_parts import BLOCK_FRAMES, Follows, Records, answered, closed, heard, opened, play, recording
 
+from samplecache.cache import Session
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import OutOfRangeError, StateError
 from samplecache.kernel.port import FaultCounts, Span, Tier
@@ -83,6 +84,37 @@ def test_a_replaced_sample_plays_on_as_it_was() -> None:
         session.close()
         until(lambda: region not in kernel.mapped)
         assert cache.store.used_bytes == 10 * PAGE_BYTES
+
+
+# --- who is asked ---
+
+
+def test_a_strategy_for_what_is_missing_is_not_asked_about_what_is_in_ram() -> None:
+    class Missing(Records):
+        only_missing = True
+
+    mine = recording(base=Missing)
+    with make_cache(mine) as cache:
+        put_cold(cache, "pad", 20)
+        region = cache.store.get("pad").content.region
+        cache.kernel.touch(region, Span(0, 19))
+        session = opened(cache)
+        assert asked(session, mine) == [Span(0, 20)]
+        cache.kernel.touch(region, Span(19, 20))
+        session.seek(5 * PAGE_FRAMES)
+        assert asked(session, mine) == [Span(0, 20)]
+        closed(cache, session)
+        session = opened(cache)
+        assert asked(session, mine) == [Span(0, 20)]
+        cache.kernel.evict(region, Span(10, 20), NS_PER_S)
+        session.seek(5 * PAGE_FRAMES)
+        assert asked(session, mine) == [Span(0, 20), Span(5, 20)]
+        closed(cache, session)
+
+
+def asked(session: Session, strategy: type[Records]) -> list[Span]:
+    answered(session)
+    return [span for moment, span in strategy.asked if moment == "prepare"]
 
 
 # --- underruns ---

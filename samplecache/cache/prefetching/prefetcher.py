@@ -17,7 +17,7 @@ from samplecache.cache.tasks.work import Work, Workers
 from samplecache.clock import NS_PER_MS, Clock
 from samplecache.errors import SamplecacheError
 from samplecache.kernel.ledger import LockLedger
-from samplecache.kernel.port import Capabilities, Kernel, Residency, Span
+from samplecache.kernel.port import Capabilities, Kernel, Region, Residency, Span
 from samplecache.strategy.actions import Action, waits_for_pages
 from samplecache.strategy.registry import StrategyRegistry
 from samplecache.strategy.view import Stretch, View
@@ -205,6 +205,6 @@ class Prefetcher:
 
         return done
 
-    def release(self, order: Order) -> None:
-        """Give up all locks of the order's holder on its sample. Blocks while a lock is being taken."""
-        self._ledger.release(order.holder, order.sample.content.region)
+    def release(self, holder: str, region: Region) -> None:
+        """Give up all locks of `holder` on a region. Blocks while a lock is being taken."""
+        self._ledger.release(holder, region)

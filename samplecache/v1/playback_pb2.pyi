@@ -197,7 +197,7 @@ class PlayStart(_message.Message):
 
     @_builtins.property
     def block(self) -> _duration_pb2.Duration:
-        """Length of a block. 1 ms to 1 s; default 20 ms. A block is cut so that it stays below 64 KiB."""
+        """Length of a block. 1 ms to 1 s; default 20 ms. A block is cut so that it stays below 256 KiB."""
 
     @_builtins.property
     def lead(self) -> _duration_pb2.Duration:
@@ -211,7 +211,7 @@ class PlayStart(_message.Message):
         """How long a block may wait for those after it, to be sent in one message with them: a server holds several times as many
         streams when each takes fewer messages. 0 (the default) to half of lead; INVALID_ARGUMENT beyond. With PACE_UNLIMITED,
         how much more than a block goes into a message. The first block of a session waits for none, nor does one whose pages
-        are not in RAM, and no message has more than 64 KiB. Without effect where the rate is converted.
+        are not in RAM, and no message has more than 256 KiB. Without effect where the rate is converted.
         """
 
     def __init__(
@@ -395,7 +395,7 @@ Global___PlayStarted: _TypeAlias = PlayStarted  # noqa: Y015
 
 @_typing.final
 class PlayBlock(_message.Message):
-    """A block of PCM; with coalesce, as many as go into the message, one after the other. At most 64 KiB of PCM."""
+    """A block of PCM; with coalesce, as many as go into the message, one after the other. At most 256 KiB of PCM."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

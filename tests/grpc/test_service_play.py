@@ -13,6 +13,7 @@ from google.protobuf import duration_pb2
 from served import RATE_HZ, STEREO, Playing, Serve, Served, pcm, refused, until
 
 from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.cache.reading import MAX_BLOCK_BYTES
 from samplecache.service import translate
 from samplecache.strategy.events import Overloaded
 from samplecache.v1 import audio_pb2
@@ -57,11 +58,11 @@ async def test_stored_pcm_is_played_bit_exactly(served: Served, encoding: Encodi
 async def test_no_block_is_larger_than_promised_however_much_a_resampler_gives_out(served: Served) -> None:
     await served.put("a", DATA)
     wished = {"rate_hz": 768_000, "channels": 1, "encoding": audio_pb2.ENCODING_F64}
-    playing = Playing(served, "a", pace=UNLIMITED, format=wished)
+    playing = Playing(served, "a", pace=UNLIMITED, format=wished, block=duration_pb2.Duration(seconds=1))
     started = await playing.begin()
     await playing.finish()
     sizes = [len(block.pcm) for block in playing.of("block")]
-    assert max(sizes) <= 64 << 10
+    assert max(sizes) <= MAX_BLOCK_BYTES
     assert sum(sizes) // 8 == (2 * FRAMES * 768_000 + STEREO.rate_hz) // (2 * STEREO.rate_hz)
     offsets = [block.frame_offset for block in playing.of("block")]
     assert offsets == sorted(offsets)
@@ -99,7 +100,7 @@ async def test_resampling_keeps_the_length(served: Served, rate_hz: int, frames:
     summary = await playing.finish()
     assert len(playing.pcm) == frames * FRAME_BYTES
     assert (summary.stats.frames, summary.next_frame) == (FRAMES, FRAMES)
-    assert all(0 < len(block.pcm) <= 64 << 10 for block in playing.of("block"))
+    assert all(0 < len(block.pcm) <= MAX_BLOCK_BYTES for block in playing.of("block"))
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.5, 16.0])
@@ -140,15 +141,15 @@ async def test_a_loop_begins_again_until_it_is_switched_off(served: Served) -> N
 
 
 @pytest.mark.parametrize(("block", "frames"), [(1, 48), (5, 240), (100, 4_800), (1000, 16_384)])
-async def test_blocks_are_as_long_as_asked_for_and_below_64_kib(served: Served, block: int, frames: int) -> None:
+async def test_blocks_are_as_long_as_asked_for_and_below_256_kib(served: Served, block: int, frames: int) -> None:
     await served.put("a", DATA)
     length = duration_pb2.Duration()
     length.FromMilliseconds(block)
-    playing = Playing(served, "a", block=length, pace=UNLIMITED)
+    playing = Playing(served, "a", block=length, pace=UNLIMITED, format={"encoding": audio_pb2.ENCODING_F64})
     assert (await playing.begin()).block_frames == frames
     await playing.finish()
-    assert {len(one.pcm) // FRAME_BYTES for one in playing.of("block")[:-1]} == {frames}
-    assert playing.pcm == DATA
+    assert {len(one.pcm) // (2 * 8) for one in playing.of("block")[:-1]} == {frames}
+    assert playing.pcm == (VALUES / 32768).tobytes()
 
 
 # --- what is refused ---

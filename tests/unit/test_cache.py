@@ -27,6 +27,7 @@ from cache_parts import (
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.cache import CacheSettings, PlayOptions, SampleCache
+from samplecache.cache.reading import MAX_BLOCK_BYTES
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.errors import (
     ChecksumError,
@@ -313,10 +314,10 @@ def test_what_is_refused_leaves_everything_as_it_was(
         (MONO, {"block_ns": NS_PER_MS}, 48),
         (AudioFormat(1_000, 1, Encoding.S16), {"block_ns": NS_PER_MS}, 1),
         (AudioFormat(44_100, 1, Encoding.S16), {}, 882),
-        # 64 KiB at the most, half of it where a resampler may give out what it held back.
-        (AudioFormat(48_000, 2, Encoding.F64), {"block_ns": NS_PER_S}, 4_096),
-        (AudioFormat(48_000, 1, Encoding.S16), {"block_ns": NS_PER_S, "encoding": Encoding.F64}, 8_192),
-        (AudioFormat(48_000, 1, Encoding.S16), {"block_ns": NS_PER_S, "rate_hz": 96_000}, 8_192),
+        # 256 KiB at the most, half of it where a resampler may give out what it held back.
+        (AudioFormat(48_000, 2, Encoding.F64), {"block_ns": NS_PER_S}, 16_384),
+        (AudioFormat(48_000, 1, Encoding.S16), {"block_ns": NS_PER_S, "encoding": Encoding.F64}, 32_768),
+        (AudioFormat(48_000, 1, Encoding.S16), {"block_ns": NS_PER_S, "rate_hz": 96_000}, 32_768),
     ],
 )
 def test_blocks_are_as_long_as_asked_for_but_not_too_large(
@@ -328,7 +329,7 @@ def test_blocks_are_as_long_as_asked_for_but_not_too_large(
         assert session.playback.block_frames == block_frames
         block = session.next_block()
         assert block is not None
-        assert len(session.read(block).pcm) <= 64 << 10
+        assert len(session.read(block).pcm) <= MAX_BLOCK_BYTES
         close_session(cache, session)
 
 

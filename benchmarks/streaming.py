@@ -174,7 +174,7 @@ class Bench:
         """Return messages a second, bytes a second, and the server's CPU time for a message in ns."""
         block_ns = block_bytes * NS_PER_S // (ROUND.rate_hz * ROUND.frame_bytes)
         if server.name != "bare":
-            block_ns = min(block_ns, NS_PER_S)  # the contract's longest; of it messages of 64 KiB are made
+            block_ns = min(block_ns, NS_PER_S)  # the contract's longest, 250 KiB at this rate
         requests = [play_request("round", number, SAMPLES, block_ns, paced=False) for number in range(streams)]
         before = server.usage()
         run = self._streams(server, requests, self.plan.unpaced_s, NS_PER_S // 10)

@@ -19,7 +19,7 @@ BATCH_BYTES: Final = 256 << 10
 """How much is read in one go at most: every session may hold as much."""
 
 MAX_BLOCK_BYTES: Final = BATCH_BYTES
-"""What is read in one go may leave in one message: a MiB in four of them takes half the CPU that it takes in sixteen."""
+"""What is read in one go may leave in one message: a MiB in four takes half the CPU that it takes in sixteen."""
 
 BATCH_NS: Final = 400 * NS_PER_MS
 """How much of what is played in real time is read in one go: of what has been read, a strategy need not take care."""

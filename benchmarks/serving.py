@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 
 import grpc.aio
 
-BARE = (sys.executable, "-m", "benchmarks.streams.bare")
-"""Sends and takes in bytes, and does nothing else; its address is its only argument."""
+BARE = (sys.executable, "-m", "benchmarks.streams.bare", "--address")
+"""Sends and takes in bytes, and does nothing else. An address follows, as it does with the next."""
 _SAMPLECACHE = (sys.executable, "-c", "from samplecache.cli import main; main()", "serve", "--grace-s", "0", "--listen")
 
 

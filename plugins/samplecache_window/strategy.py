@@ -186,11 +186,11 @@ class SlidingWindow(PrefetchStrategy):
 
     def _remember(self, residency: Residency) -> bool:
         """Count pages of the window that were in RAM at the last look and are not any more; return whether all is there
-        of what it was.
+        of what it was, or at the first look, whether all is there.
         """
         last, self._last = self._last, residency
         if last is None:
-            return False
+            return Tier.SWAPPED not in residency.tiers
         there = True
         for segment in self._window:
             for run in runs(residency, segment.span.intersection(last.span), Tier.SWAPPED):

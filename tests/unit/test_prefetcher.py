@@ -100,13 +100,14 @@ def test_what_is_in_ram_is_not_needed() -> None:
 def test_the_kernel_is_advised_of_what_is_missing_only() -> None:
     kernel = GatedKernel()
     with caching(lambda view: [Advise(view.wanted, view.deadline_ns)], kernel=kernel) as cache:
-        put_cold(cache, "pad", 100)
-        cache.kernel.touch(cache.store.get("pad").content.region, Span(0, 40))
-        cache.kernel.touch(cache.store.get("pad").content.region, Span(95, 100))
+        put_cold(cache, "pad", 200)
+        cache.kernel.touch(cache.store.get("pad").content.region, Span(0, 140))
+        cache.kernel.touch(cache.store.get("pad").content.region, Span(195, 200))
         kernel.advised.clear()
         assert figures(ended(cache.prefetch("pad"))) == (55, 55)
         advised = [span for span, advice in kernel.advised if advice is Advice.WILLNEED]
-        assert [page for span in advised for page in span] == list(range(40, 95))
+        chunk = 140 // CHUNK_PAGES * CHUNK_PAGES
+        assert [page for span in advised for page in span] == list(range(chunk, 195))
         assert figures(ended(cache.prefetch("pad"))) == (0, 0)
         assert len(kernel.advised) == len(advised)
 

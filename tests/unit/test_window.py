@@ -90,11 +90,11 @@ class TestAhead:
 
     def test_where_all_is_there_only_another_look_is_asked_for(self) -> None:
         residency = where(0, ("m", 150), ("L", 30), (".", 21))
-        assert list(SlidingWindow().prepare(view(residency))) == [recheck(0, WINDOW, 500 * MS)]
+        assert list(SlidingWindow().prepare(view(residency))) == [recheck(0, WINDOW, 1600 * MS, further_ns=800 * MS)]
 
     def test_while_all_stays_it_looks_less_often_and_further(self) -> None:
         window, there = SlidingWindow(), where(0, ("m", 201))
-        assert list(window.prepare(view(there))) == [recheck(0, WINDOW, 500 * MS)]
+        assert list(window.prepare(view(there))) == [recheck(0, WINDOW, 1600 * MS, further_ns=800 * MS)]
         assert list(window.advance(view(there))) == [recheck(0, WINDOW, 1600 * MS, further_ns=800 * MS)]
         assert list(window.advance(view(there, pressure=Pressure.SOME))) == [recheck(0, WINDOW, 500 * MS)]
         cold_beyond = where(0, ("m", 201), ("s", 80))
@@ -233,7 +233,7 @@ class TestBehind:
         strategy = SlidingWindow()
         strategy.prepare(view(where(0, ("m", 300))))
         actions = list(strategy.prepare(view(where(1000, ("m", 300)), start=1000)))
-        assert actions == [recheck(1000, 1201, 500 * MS), Advise(Span(0, 201), 0, Advice.COLD)]
+        assert actions == [recheck(1000, 1201, 1600 * MS, 800 * MS), Advise(Span(0, 201), 0, Advice.COLD)]
         later = list(strategy.advance(view(where(1150, ("m", 300)), start=1150)))
         assert Advise(Span(1100, 1150), 0, Advice.COLD) in later  # the first second is kept
 

@@ -82,7 +82,7 @@ class Prefetch:
         self._watches = False
         self._superseded = False
         self._actions_left = 0
-        self._ended = threading.Event()
+        self._over = False
         self._listeners: list[Callable[[], object]] = []
         self._ended_ns: int | None = None
         self._began_ns = prefetcher.clock.now_ns()
@@ -96,7 +96,7 @@ class Prefetch:
         """How far it had come at the last look, some milliseconds ago. Never blocks."""
         ended_ns = self._ended_ns
         until_ns = self._prefetcher.clock.now_ns() if ended_ns is None else ended_ns
-        return Progress(self._needed, self._in, until_ns - self._began_ns, self._ended.is_set())
+        return Progress(self._needed, self._in, until_ns - self._began_ns, self._over)
 
     @property
     def in_time(self) -> bool:
@@ -118,12 +118,14 @@ class Prefetch:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until it has ended or `timeout_s` has passed; return whether it has ended."""
-        return self._ended.wait(timeout_s)
+        ended = threading.Event()
+        self.when_ended(ended.set)
+        return ended.wait(timeout_s)
 
     def when_ended(self, listener: Callable[[], object]) -> None:
         """Have `listener` called when it has ended, on whichever thread that happens; at once if it has."""
         with self._lock:
-            if not self._ended.is_set():
+            if not self._over:
                 self._listeners.append(listener)
                 return
         listener()
@@ -224,8 +226,8 @@ class Prefetch:
             first = span.start - residency.span.start
             missing = tuple(Residency(span, residency.tiers[first : first + len(span)]).spans_in(Tier.SWAPPED))
             if missing:
-                head = Span(span.start, missing[0].start)
-                yield self._after(head, replace(action, span=Span(span.start, missing[-1].stop)))
+                start = missing[0].start - (missing[0].start - span.start) % CHUNK_PAGES  # chunks stay what they are
+                yield self._after(Span(span.start, start), replace(action, span=Span(span.start, missing[-1].stop)))
 
     def _look_again_after_failure(self) -> None:
         """Ask the strategy again in a while, if it is asked again at all: one failure must not leave it silent."""
@@ -343,7 +345,7 @@ class Prefetch:
             self._on_end(self)
         finally:
             with self._lock:
-                self._ended.set()
+                self._over = True
                 listeners, self._listeners = self._listeners, []
             for listener in listeners:
                 listener()

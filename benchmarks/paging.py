@@ -25,7 +25,7 @@ PAGES: Final = 1 << 14
 """64 MiB, as in the published traces of whole regions."""
 SMALL_PAGES: Final = 1 << 12
 LARGE_PAGES: Final = 1 << 16
-REPETITIONS: Final = 7
+REPETITIONS: Final = 5
 GROWTH_REPETITIONS: Final = 2
 """Of large regions, which take long."""
 SEED: Final = 1

@@ -103,7 +103,8 @@ class _Bench:
         self._stub = stub
         self._has_swap = has_swap
         self._repetitions = repetitions
-        self._noise = np.random.default_rng(2008)
+        self._noise = np.random.default_rng(2008).bytes(_STEREO.frames_to_bytes(_FRAMES))
+        self._contents = itertools.count()
         self._numbers = itertools.count()
         self._names = itertools.count()
         self._put_ids: list[str] = []
@@ -119,7 +120,7 @@ class _Bench:
         before, count_before = _memory(), len(store)
         audio_before = store.used_bytes
         while len(store) < size:
-            self._store(self._name(), self._noise.bytes(_STEREO.frames_to_bytes(_FRAMES)))
+            self._store(self._name(), self._pcm())
         gc.collect()
         _trim()
         after, count = _memory(), len(store) - count_before
@@ -130,6 +131,11 @@ class _Bench:
         return [Figure(f"{name}: {what}", "bytes an entry", (beside[what] / count,)) for what in beside] + [
             Figure(f"{name}: all", "bytes an entry", (sum(beside.values()) / count,))
         ]
+
+    def _pcm(self) -> bytes:
+        """Return noise that no other sample has."""
+        number = next(self._contents).to_bytes(8, "big")
+        return number + self._noise[len(number) :]
 
     def _name(self) -> str:
         return f"sample-{next(self._names):06}"
@@ -178,7 +184,7 @@ class _Bench:
         return answer
 
     async def _put(self) -> None:
-        pcm = self._noise.bytes(_STEREO.frames_to_bytes(_FRAMES))
+        pcm = self._pcm()
         start = pb.UploadStart(
             sample_id=f"put-{next(self._numbers)}",
             total_bytes=len(pcm),

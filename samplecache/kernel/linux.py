@@ -476,13 +476,15 @@ def _own(region: Region) -> LinuxRegion:
 def _drain_lru_batches(region: LinuxRegion) -> None:
     """Have every CPU put its batch of new pages on the LRU lists, where MADV_PAGEOUT finds them.
 
-    madvise begins by draining the batch of the CPU it runs on, so it runs on each in turn, over a guard page.
+    madvise begins by draining the batch of the CPU it runs on, so it runs on each in turn, over a guard page. On those
+    that the process was asked to keep off, too: a disk's interrupts put pages there when they have been written.
     """
     allowed = os.sched_getaffinity(0)  # 0 is the calling thread, not the process
     try:
-        for cpu in allowed:
-            os.sched_setaffinity(0, {cpu})
-            madvise(region.reserved[0], mmap.PAGESIZE, MADV_PAGEOUT)
+        for cpu in range(os.cpu_count() or 1):
+            with suppress(OSError):  # one that a control group has not given
+                os.sched_setaffinity(0, {cpu})
+                madvise(region.reserved[0], mmap.PAGESIZE, MADV_PAGEOUT)
     finally:
         os.sched_setaffinity(0, allowed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -60,6 +61,23 @@ def test_evicted_pages_are_read_from_the_device(kernel: LinuxKernel, cold: Regio
     delta = kernel.swap_counts() - before
     assert delta.pswpin >= PAGES
     assert delta.pgmajfault >= 1
+
+
+def test_a_process_that_is_kept_to_one_cpu_evicts_what_others_hold_back(
+    kernel: LinuxKernel, rig: Rig, noise: Noise
+) -> None:
+    """Pages wait in the batch of the CPU that was interrupted when they had been written."""
+    allowed = os.sched_getaffinity(0)
+    for cpu in allowed:
+        region = kernel.map(PAGES * kernel.page_bytes)
+        os.sched_setaffinity(0, {cpu})
+        try:
+            kernel.write(region, 0, noise(PAGES * kernel.page_bytes))
+            assert kernel.evict(region, region.span, 5 * NS_PER_S) == 0
+            assert os.sched_getaffinity(0) == {cpu}
+        finally:
+            os.sched_setaffinity(0, allowed)
+            kernel.unmap(region)
 
 
 def test_pages_evicted_unchanged_are_not_written_again(kernel: LinuxKernel, cold: Region) -> None:

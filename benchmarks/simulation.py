@@ -14,7 +14,7 @@ from samplecache.lab.virtual import VirtualCache
 from samplecache.lab.workload import Cue, VirtualSample, Workload, beat
 from samplecache.simulation.options import SimulationOptions
 
-REPETITIONS: Final = 5
+REPETITIONS: Final = 3
 SESSIONS: Final = 64
 SESSION_NS: Final = 600 * NS_PER_S
 

@@ -103,7 +103,7 @@ class Plan:
     unpaced_s: float = 0.4
     paced_s: float = 1.2
     spread_ns: int = NS_PER_S
-    calls: int = 200
+    calls: int = 150
     block_bytes: tuple[int, ...] = BLOCK_BYTES
     streams: tuple[int, ...] = STREAMS
     paced: tuple[Paced, ...] = PACED

@@ -29,7 +29,7 @@ from samplecache.v1 import samplecache_pb2 as pb
 AT_ONCE: Final = 4
 """Files under way, as many as are decoded at a time."""
 REPETITIONS: Final = 3
-LENGTHS_S: Final = {"0.5 s": (0.5, 64), "5 s": (5.0, 32), "60 s": (60.0, 8)}
+LENGTHS_S: Final = {"0.5 s": (0.5, 64), "5 s": (5.0, 32), "60 s": (60.0, 6)}
 """How long files are, in seconds of 48 kHz stereo, and how many there are of each."""
 CHUNK_BYTES: Final = 64 << 10
 _RATE_HZ: Final = 48_000

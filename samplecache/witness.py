@@ -21,7 +21,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock, MonotonicClock
 from samplecache.errors import InvalidError, OutOfRangeError, StateError
@@ -108,22 +111,14 @@ class WakeHistory:
                 late_ns = woke_ns - due_ns
         return late_ns, wake
 
-    def latenesses(self) -> list[int]:
-        """Return by how much each remembered wake was late, in nanoseconds, oldest first; any thread."""
-        wakes, remembered = self._snapshot()
-        return [self._lateness(wakes, wake) for wake in remembered]
-
-    def _snapshot(self) -> tuple[array[int], range]:
-        """Return a copy of the wakes and the numbers of those in it; again if one was recorded meanwhile."""
+    def latenesses(self) -> npt.NDArray[np.int64]:
+        """Return by how much each remembered wake was late, in nanoseconds, in no order; any thread."""
         while True:
             recorded = self.recorded
-            wakes = self._wakes[:]
-            if recorded == self.recorded:
-                return wakes, range(max(0, recorded - self._capacity), recorded)
-
-    def _lateness(self, wakes: array[int], wake: int) -> int:
-        due_ns, woke_ns = wakes[2 * (wake % self._capacity) : 2 * (wake % self._capacity) + 2]
-        return woke_ns - due_ns
+            wakes = np.array(self._wakes, np.int64).reshape(-1, 2)[:recorded]
+            if recorded == self.recorded:  # else one was recorded meanwhile
+                lateness_ns: npt.NDArray[np.int64] = wakes[:, 1] - wakes[:, 0]
+                return lateness_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +257,8 @@ class Witness:
         return max(history.lateness_between(start_ns, stop_ns, now_ns) for history in self._histories)
 
     def report(self) -> WitnessReport:
-        """Return a summary; takes some milliseconds for a full history."""
-        latenesses = sorted(late_ns for history in self._histories for late_ns in history.latenesses())
+        """Return a summary; takes a fraction of a millisecond for a full history."""
+        latenesses = np.sort(np.concatenate([_NONE, *(history.latenesses() for history in self._histories)]))
         before_ns, after_ns = self._steal_before_ns, steal_ns()
         return WitnessReport(
             cpus=len(self._cpus),
@@ -301,6 +296,9 @@ def steal_ns() -> int | None:
         return None
 
 
-def _quantile(ascending: list[int], fraction: float) -> int:
+_NONE: Final = np.empty(0, np.int64)
+
+
+def _quantile(ascending: npt.NDArray[np.int64], fraction: float) -> int:
     """Return the smallest value that `fraction` of all do not exceed (the nearest rank)."""
-    return ascending[max(0, math.ceil(fraction * len(ascending)) - 1)] if ascending else 0
+    return int(ascending[max(0, math.ceil(fraction * len(ascending)) - 1)]) if len(ascending) else 0

@@ -1,9 +1,9 @@
 """``python -m benchmarks.streams.bare``: a server that only sends ready bytes, as fast as gRPC in Python goes.
 
 It speaks of the contract what a listener needs: Play answers with the same messages as samplecache, of constant PCM and
-serialised beforehand, and GetSample is a unary round trip with as many bytes as a block has. PutSample takes an upload's
-messages in and drops them. There is no cache, no residency, no accounting, no command after the first. Transport and
-options are samplecache's own.
+serialised beforehand, and GetSample is a unary round trip with as many bytes as a block has. PutSample takes in an
+upload's messages and drops them. There is no cache, no residency, no accounting, no command after the first. Transport
+and options are samplecache's own.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ async def serve(address: str) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port(address)
     await server.start()
-    print("listening on", address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}", flush=True)
+    where = address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+    print("listening on", where, flush=True)
     await server.wait_for_termination()
 
 

@@ -187,6 +187,7 @@ class Comparison:
                 write_json(results, self.results_dir / FIGURES, about)
         finally:  # an interruption loses nothing that was played to its end
             if results.all:
+                write_json(results, self.results_dir / FIGURES, about)
                 self._show(results, schedule, durations_s)
         return results
 

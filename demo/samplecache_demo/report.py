@@ -44,11 +44,6 @@ class Results:
         mine = [performance for performance in self.all if performance.strategy == strategy]
         return [performance for performance in mine if not performance.noisy] or mine
 
-    @property
-    def noisy(self) -> int:
-        """How many performances the machine disturbed."""
-        return sum(performance.noisy for performance in self.all)
-
 
 class Run(Protocol):
     """What a table shows of a run, be it played or predicted."""
@@ -151,8 +146,11 @@ def _caption(results: Results) -> str:
     counts = sorted({len(runs) for strategy in results.strategies if (runs := results.quiet(strategy))})
     each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     text = "one run each" if counts == [1] else f"median and range of {each} runs each"
-    if results.noisy:
-        text += f"; {results.noisy} that the machine itself disturbed were repeated and are only in the JSON"
+    shown = [run for strategy in results.strategies for run in results.quiet(strategy)]
+    if left_out := len(results.all) - len(shown):
+        text += f"; {left_out} that the machine itself disturbed were repeated and are only in the JSON"
+    if disturbed := sorted({run.strategy for run in shown if run.noisy}):
+        text += f"; the machine disturbed all of {', '.join(disturbed)}"
     return text
 
 

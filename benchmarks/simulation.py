@@ -16,14 +16,14 @@ from samplecache.simulation.options import SimulationOptions
 
 REPETITIONS: Final = 3
 SESSIONS: Final = 64
-SESSION_NS: Final = 600 * NS_PER_S
+SESSION_NS: Final = 300 * NS_PER_S
 
 _SECONDS: Final = "virtual seconds per second"
 _STEREO: Final = AudioFormat(48_000, 2, Encoding.S16)
 
 
 def measure() -> list[Figure]:
-    """Measure everything: a minute or two, most of it for 64 sessions of ten minutes."""
+    """Measure everything: a minute or two, most of it for 64 sessions of five minutes."""
     return [*_driver(), *_crowd()]
 
 
@@ -43,7 +43,7 @@ def _driver() -> list[Figure]:
 
 
 def _crowd() -> list[Figure]:
-    """Play 64 sessions of ten minutes at once, with memory for a quarter of them and a thread that wants it too."""
+    """Play 64 sessions of five minutes at once, with memory for a quarter of them and a thread that wants it too."""
     frames = _STEREO.rate_hz * SESSION_NS // NS_PER_S
     samples = tuple(VirtualSample(f"sample-{number:02}", _STEREO, frames) for number in range(SESSIONS))
     cues = tuple(

@@ -183,17 +183,15 @@ class Comparison:
         results = Results(self.strategies, playing_on.label)
         about = {"samples": self.kit.origin, "pages": pages, "output": note}
         try:
-            for _ in self._performances(playing_on, schedule, output, results):
+            for performance in self._performances(playing_on, schedule, output):
+                results.add(performance)
                 write_json(results, self.results_dir / FIGURES, about)
         finally:  # an interruption loses nothing that was played to its end
             if results.all:
-                write_json(results, self.results_dir / FIGURES, about)
                 self._show(results, schedule, durations_s)
         return results
 
-    def _performances(
-        self, playing_on: Stage, schedule: tuple[Cue, ...], output: str, results: Results
-    ) -> Iterator[Performance]:
+    def _performances(self, playing_on: Stage, schedule: tuple[Cue, ...], output: str) -> Iterator[Performance]:
         """Play under every strategy, each repetition in an order of its own; yield whenever one has ended."""
         order = random.Random(self.seed)
         with Progress(console=console, transient=True) as progress:
@@ -201,7 +199,7 @@ class Comparison:
             for _ in range(self.repeat):
                 for strategy in order.sample(self.strategies, len(self.strategies)):
                     progress.update(task, description=f"playing under {strategy}")
-                    yield _play_until_quiet(playing_on, schedule, strategy, self.kit.rate_hz, output, results)
+                    yield from _play_until_quiet(playing_on, schedule, strategy, self.kit.rate_hz, output)
                     progress.advance(task)
 
     def _show(self, results: Results, schedule: tuple[Cue, ...], durations_s: dict[str, float]) -> None:
@@ -239,16 +237,15 @@ def _check_strategies(client: Client, strategies: list[str]) -> None:
 
 
 def _play_until_quiet(
-    playing_on: Stage, schedule: tuple[Cue, ...], strategy: str, rate_hz: int, output: str, results: Results
-) -> Performance:
-    """Play once, and again if the machine itself disturbed it; every performance is kept."""
+    playing_on: Stage, schedule: tuple[Cue, ...], strategy: str, rate_hz: int, output: str
+) -> Iterator[Performance]:
+    """Play once, and again if the machine itself disturbed it; yield every performance."""
     for _ in range(1 + RETRIES):
         _make_cold(playing_on)
         performance = perform(playing_on.client, schedule, strategy, rate_hz, output)
-        results.add(performance)
+        yield performance
         if not performance.noisy:
             break
-    return performance
 
 
 def _make_cold(playing_on: Stage) -> None:

@@ -281,12 +281,8 @@ def runs(residency: Residency, span: Span, tier: Tier) -> Iterator[Span]:
     """Yield the runs of pages of `span` that are in `tier`, as far as they were looked at."""
     if tier not in residency.tiers:  # as is the rule
         return
-    span = span.intersection(residency.span)
-    if not span:
-        return
-    first = residency.span.start
-    part = Residency(span, residency.tiers[span.start - first : span.stop - first])
-    yield from part.spans_in(tier)
+    if span := span.intersection(residency.span):
+        yield from residency.part(span).spans_in(tier)
 
 
 def merged(spans: Iterable[Span], gap_pages: int) -> Iterator[Span]:

@@ -103,6 +103,11 @@ class Residency:
         """How many pages are in RAM."""
         return self.count(Tier.SWAP_CACHE) + self.count(Tier.MAPPED) + self.count(Tier.LOCKED)
 
+    def part(self, span: Span) -> Residency:
+        """Return what it tells of `span`, which lies inside of its own."""
+        first = span.start - self.span.start
+        return Residency(span, self.tiers[first : first + len(span)], self.exact)
+
     def spans_in(self, tier: Tier, *others: Tier) -> Iterator[Span]:
         """Yield the maximal runs of pages that are in `tier` or one of the `others`, ascending."""
         if not others and tier not in self.tiers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from samplecache.client import Client
 from samplecache.v1 import playback_pb2
 from samplecache_demo.machine import Stage
 from samplecache_demo.performance import Performance, Played
-from samplecache_demo.report import Results
 from samplecache_demo.schedule import Cue
 from samplecache_demo.sounds import find_kit
 from samplecache_player import VoiceReport
@@ -28,14 +28,13 @@ def test_an_interruption_loses_nothing_that_was_played_to_its_end(
     played: list[str] = []
 
     def play(
-        stage: Stage, schedule: tuple[Cue, ...], strategy: str, rate_hz: int, output: str, results: Results
-    ) -> Performance:
+        stage: Stage, schedule: tuple[Cue, ...], strategy: str, rate_hz: int, output: str
+    ) -> Iterator[Performance]:
         if len(played) == 3:
             raise KeyboardInterrupt
         played.append(strategy)
         heard = tuple(Played(cue, strategy, SILENT, NO_STATS) for cue in schedule)
-        results.add(Performance(strategy, strategy, 0, rate_hz, heard, (0,) * len(schedule), len(played), 0, 0))
-        return results.all[-1]
+        yield Performance(strategy, strategy, 0, rate_hz, heard, (0,) * len(schedule), len(played), 0, 0)
 
     monkeypatch.setattr(demo, "_play_until_quiet", play)
     results_dir = tmp_path / "results"

@@ -223,9 +223,7 @@ class Prefetch:
             if not brings_in(action) or waits_for_pages(action) or span.intersection(residency.span) != span:
                 yield action
                 continue
-            first = span.start - residency.span.start
-            missing = tuple(Residency(span, residency.tiers[first : first + len(span)]).spans_in(Tier.SWAPPED))
-            if missing:
+            if missing := tuple(residency.part(span).spans_in(Tier.SWAPPED)):
                 start = missing[0].start - (missing[0].start - span.start) % CHUNK_PAGES  # chunks stay what they are
                 yield self._after(Span(span.start, start), replace(action, span=Span(span.start, missing[-1].stop)))
 

@@ -18,16 +18,16 @@ from samplecache.lab.ear.unmixing import Pcm
 FRAMES = 6000
 OFFSET = 16
 KEEPER = f"""
-import mmap, sys
-with open(sys.argv[1], "rb") as file:
+import mmap, os, sys
+with open(sys.argv[1], "rb", buffering=0) as file:
     if sys.argv[2] == "mapped":
         memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         memory[::mmap.PAGESIZE]
     else:
-        data = file.read()
-        memory = mmap.mmap(-1, {OFFSET} + len(data), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        memory[{OFFSET}:] = data
-        del data
+        # Straight into place: what is copied and freed is still in the process's memory, for who looks for it.
+        length = os.fstat(file.fileno()).st_size
+        memory = mmap.mmap(-1, {OFFSET} + length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        assert file.readinto(memoryview(memory)[{OFFSET}:]) == length
 print("ready", flush=True)
 input()
 memory.madvise(mmap.MADV_DONTNEED, 2 * mmap.PAGESIZE, mmap.PAGESIZE)

@@ -29,6 +29,7 @@ from samplecache.errors import (
     UnavailableError,
 )
 from samplecache.kernel import memory_files, procfs
+from samplecache.kernel.copy_room import CopyRoom
 from samplecache.kernel.eviction import evict
 from samplecache.kernel.inspection import InspectedKernel
 from samplecache.kernel.linux_arenas import LinuxArenas, PackedRegion
@@ -81,10 +82,7 @@ class _Copies(threading.local):
 
     def room(self, length_bytes: int) -> None:
         """Make room for that many bytes and a mincore vector for their pages, both written to, so that none faults."""
-        self.room_bytes = length_bytes
-        self.copy, self.vector = bytearray(length_bytes), bytearray(length_bytes // mmap.PAGESIZE + 2)
-        self.view = memoryview(self.copy)
-        self.copy_address = ctypes.addressof(ctypes.c_char.from_buffer(self.copy))
+        self.copy, self.vector = CopyRoom(length_bytes), bytearray(length_bytes // mmap.PAGESIZE + 2)
         self.vector_address = ctypes.addressof(ctypes.c_char.from_buffer(self.vector))
 
 
@@ -174,7 +172,7 @@ class LinuxKernel(InspectedKernel):
     ) -> tuple[memoryview, FaultCounts] | None:
         """See :meth:`Kernel.read_resident`. One ``mincore`` and one ``memmove``, into memory that is kept for it."""
         own, copies = self._check_bytes(region, offset_bytes, length_bytes), self._copies
-        if length_bytes > copies.room_bytes:
+        if length_bytes > copies.copy.length_bytes:
             copies.room(length_bytes)
         page_bytes = self.page_bytes
         first, stop = offset_bytes // page_bytes, -(-(offset_bytes + length_bytes) // page_bytes)
@@ -183,11 +181,12 @@ class LinuxKernel(InspectedKernel):
                 call(_mincore, base + first * page_bytes, (stop - first) * page_bytes, copies.vector_address)
                 if copies.vector.count(1, 0, stop - first) != stop - first and not self.in_core(own, Span(first, stop)):
                     return None
+            address, copy = copies.copy.for_copy(base + offset_bytes, length_bytes)
             before = resource.getrusage(resource.RUSAGE_THREAD)
-            _memmove(copies.copy_address, base + offset_bytes, length_bytes)
+            _memmove(address, base + offset_bytes, length_bytes)
             after = resource.getrusage(resource.RUSAGE_THREAD)
         minor, major = after.ru_minflt - before.ru_minflt, after.ru_majflt - before.ru_majflt
-        return copies.view[:length_bytes], FaultCounts(minor, major) if minor or major else NO_FAULTS
+        return copy, FaultCounts(minor, major) if minor or major else NO_FAULTS
 
     # --- paging ---
 

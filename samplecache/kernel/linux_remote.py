@@ -16,6 +16,7 @@ import threading
 from typing import Final
 
 from samplecache.errors import NotPermittedError, UnavailableError
+from samplecache.kernel.copy_room import CopyRoom
 from samplecache.kernel.linux_region import call, declare
 from samplecache.kernel.port import NO_FAULTS, FaultCounts, Region, Span
 
@@ -71,14 +72,7 @@ class _Copy(threading.local):
     def __init__(self) -> None:
         self.here, self.there = _Vector(), _Vector()
         self.addresses = ctypes.addressof(self.here), ctypes.addressof(self.there)
-        self.room(1)
-
-    def room(self, length_bytes: int) -> None:
-        """Make room for that many bytes, written to, so that no fault is left for the copying."""
-        self.room_bytes = length_bytes
-        self.bytes = bytearray(length_bytes)
-        self.view = memoryview(self.bytes)
-        self.here.base = ctypes.addressof(ctypes.c_char.from_buffer(self.bytes))
+        self.room = CopyRoom(1)
 
 
 class RemoteMemory:
@@ -116,8 +110,7 @@ class RemoteMemory:
 
     def read(self, region: Region, offset_bytes: int, length_bytes: int) -> bytearray:
         """Return a copy of ``[offset_bytes, offset_bytes + length_bytes)``. May fault, with the GIL released."""
-        self._fetch(region, offset_bytes, length_bytes)
-        return self._copy.bytes[:length_bytes]
+        return bytearray(self._fetch(region, offset_bytes, length_bytes))
 
     def read_resident(
         self, region: Region, offset_bytes: int, length_bytes: int
@@ -126,23 +119,24 @@ class RemoteMemory:
         if not self.in_core(region, Span.of_bytes(offset_bytes, offset_bytes + length_bytes, self.page_bytes)):
             return None
         before = self.thread_faults()
-        self._fetch(region, offset_bytes, length_bytes)
+        copied = self._fetch(region, offset_bytes, length_bytes)
         faults = self.thread_faults() - before
-        return self._copy.view[:length_bytes], faults if faults != NO_FAULTS else NO_FAULTS
+        return copied, faults if faults != NO_FAULTS else NO_FAULTS
 
     def thread_faults(self) -> FaultCounts:
         """Return the calling thread's own fault counts. Does not fault."""
         usage = resource.getrusage(resource.RUSAGE_THREAD)
         return FaultCounts(usage.ru_minflt, usage.ru_majflt)
 
-    def _fetch(self, region: Region, offset_bytes: int, length_bytes: int) -> None:
-        """Copy into the calling thread's room; all or nothing."""
+    def _fetch(self, region: Region, offset_bytes: int, length_bytes: int) -> memoryview:
+        """Copy into the calling thread's room, all or nothing, and return the copy."""
         own, copy = _own(region), self._copy
         own.check(Span.of_bytes(offset_bytes, offset_bytes + length_bytes, self.page_bytes))
-        if length_bytes > copy.room_bytes:
-            copy.room(length_bytes)
+        if length_bytes > copy.room.length_bytes:
+            copy.room = CopyRoom(length_bytes)
         copy.here.length = copy.there.length = length_bytes
         copy.there.base = own.address + offset_bytes
+        copy.here.base, copied = copy.room.for_copy(own.address + offset_bytes, length_bytes)
         here, there = copy.addresses
         try:
             got_bytes = call(_process_vm_readv, self._pid, here, 1, there, 1, 0) if length_bytes else 0
@@ -157,6 +151,7 @@ class RemoteMemory:
                 f"only {got_bytes} of {length_bytes} bytes of process {self._pid} could be read",
                 remedy="Start it again",
             )
+        return copied
 
     def close(self) -> None:
         """Let go of the other process."""

@@ -149,6 +149,7 @@ def test_a_cancelled_prefetch_stops(client: Client) -> None:
         assert next(events).HasField("started")
         call = client.prefetch("large", strategy="touch")
         assert isinstance(next(call), playback.StrategyBinding)
+        assert next(event for event in call if isinstance(event, pb.PrefetchProgress) and event.pages_needed)
         call.cancel()
         with pytest.raises(ClientError, match="was cancelled"):
             call.result()

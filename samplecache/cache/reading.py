@@ -15,11 +15,12 @@ from samplecache.cache.samples.sample import Content
 from samplecache.clock import NS_PER_MS, NS_PER_S, Clock
 from samplecache.kernel.port import FaultCounts, ReadableMemory, Span
 
-BATCH_BYTES: Final = 256 << 10
-"""How much is read in one go at most: every session may hold as much."""
+BATCH_BYTES: Final = 512 << 10
+"""How much is read in one go at most: every session may hold as much. Around the copying a read costs much the same."""
 
-MAX_BLOCK_BYTES: Final = BATCH_BYTES
-"""What is read in one go may leave in one message: a MiB in four takes half the CPU that it takes in sixteen."""
+MAX_BLOCK_BYTES: Final = 256 << 10
+"""How much leaves in one message. A MiB in four takes half the CPU that it takes in sixteen, and in one a third less
+still; but while it is made and handed to gRPC every other stream waits."""
 
 BATCH_NS: Final = 400 * NS_PER_MS
 """How much of what is played in real time is read in one go: of what has been read, a strategy need not take care."""

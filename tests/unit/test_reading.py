@@ -86,8 +86,8 @@ def test_nothing_cold_is_read_ahead_and_nothing_faults_but_what_is_asked_for() -
 
 def test_after_a_seek_batches_are_tried_again() -> None:
     with make_cache(recording()) as cache:
-        put_cold(cache, "pad", 130)
-        cache.kernel.touch(cache.store.get("pad").content.region, Span(50, 130))
+        put_cold(cache, "pad", 200)
+        cache.kernel.touch(cache.store.get("pad").content.region, Span(50, 200))
         session = opened(cache, lead_ns=None)
         assert batch_of(session) is None
         session.seek(60 * PAGE_FRAMES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any, Final
 
@@ -284,13 +284,15 @@ class PlayHandlers(Readers):
         session.start()
         commands.listen()
 
-    def _run_on(
-        self, session: StreamedSession, blocks: int, commands: _Commands, outbox: Outbox
-    ) -> Coroutine[Any, Any, None]:
-        """Return what sends on what is in RAM until there is something else to do."""
-        if session.playback.paced:
-            return commands.during(PacedRun(session, blocks, outbox, self._wheel, self.clock))
-        return send_unpaced(session, blocks, outbox, commands)
+    async def _run_on(self, session: StreamedSession, blocks: int, commands: _Commands, outbox: Outbox) -> None:
+        """Send on what is in RAM until there is something else to do."""
+        if not session.playback.paced:
+            await send_unpaced(session, blocks, outbox, commands)
+            return
+        run = PacedRun(session, blocks, outbox, self._wheel, self.clock)
+        await commands.during(run)
+        if run.unsent is not None:
+            await outbox.post(run.unsent)
 
 
 class PlaybackHandlers(PrefetchHandlers, PlayHandlers):

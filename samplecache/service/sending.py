@@ -13,12 +13,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 from samplecache.cache.accounting.playback import Block
-from samplecache.cache.reading import ReadBlock
+from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBlock
 from samplecache.clock import NS_PER_S, Clock
+from samplecache.service import translate
 from samplecache.service.base import Context
 from samplecache.service.pacing import PacingWheel
 from samplecache.service.streamed import StreamedSession
-from samplecache.service.wire import block_messages
+from samplecache.service.wire import block_message, block_messages
+from samplecache.strategy.events import Underrun
 from samplecache.v1 import playback_pb2
 
 Message = playback_pb2.PlayResponse | bytes
@@ -153,14 +155,42 @@ class _Shelf:
 
     def fill(self, block: Block, client_ns: int) -> bool:
         """Read `block` and what comes after it; return whether that is in RAM, and in time. Only when none are left."""
-        session = self._session
-        batch = session.read_resident(block, client_ns)
+        batch = self._session.read_resident(block, client_ns)
         if batch is None or (block.due_ns is not None and batch.read.reading.ready_ns > block.due_ns):
             return False
-        self._read, self._frames = batch.read, batch.frames
-        frame_bytes = session.converter.target.frame_bytes
-        self.messages = deque(block_messages(batch.frames, self._step, frame_bytes, batch.read.pcm))
+        self._read = batch.read
+        self._put(batch.frames, batch.read.pcm)
         return True
+
+    def catch_up(self, block: Block, client_ns: int) -> tuple[Underrun | None, bytes] | None:
+        """Account for `block`, which is late, and return that and a message of it and all that may leave by now.
+
+        None if it is not in RAM. What was read before is read again. It is one message because streams that are late
+        are so together: would each block take its turn among all of them, it would be late too when that came.
+        """
+        session = self._session
+        batch = session.read_resident(block, client_ns)
+        if batch is None:
+            return None
+        underrun = session.delivered(batch.read)
+        begin, frame_bytes = batch.frames.start, session.converter.target.frame_bytes
+        most_frames = MAX_BLOCK_BYTES // frame_bytes // self._block_frames * self._block_frames
+        may_leave = session.playback.may_leave_by(batch.read.reading.ready_ns)
+        stop = min(may_leave, begin + most_frames, batch.frames.stop)
+        if block.frames.stop < stop:
+            session.delivered_in_time(range(block.frames.stop, stop))
+        else:
+            stop = block.frames.stop
+        pcm, sent_bytes = memoryview(batch.read.pcm), (stop - begin) * frame_bytes
+        message = block_message(begin, pcm[:sent_bytes])
+        self._read = None
+        self._put(range(stop, batch.frames.stop), pcm[sent_bytes:])
+        return underrun, message
+
+    def _put(self, frames: range, pcm: bytes | bytearray | memoryview) -> None:
+        self._frames = frames
+        frame_bytes = self._session.converter.target.frame_bytes
+        self.messages = deque(block_messages(frames, self._step, frame_bytes, pcm))
 
     def sent(self, messages: int) -> None:
         """Account for the blocks of so many messages, the next ones: all that were read are in time."""
@@ -219,8 +249,8 @@ async def send_unpaced(session: StreamedSession, blocks: int, outbox: Outbox, co
 class PacedRun:
     """Streams what is in RAM, each block at its time, from the wheel's turns. For the event loop's thread.
 
-    It ends where somebody has to see to something: before a block that is not in RAM or would be late, a notice, the
-    end, or when its end is set by another, as an arriving command does. What it had read and not sent is read again.
+    It ends where somebody has to see to something: before a block that is not in RAM, a notice, the end, or when its
+    end is set by another, as an arriving command does. What it had read and not sent is read again.
 
     Parameters
     ----------
@@ -239,6 +269,8 @@ class PacedRun:
     ----------
     ended : Future
         Done when nothing more will be sent; the last message may still be on its way out.
+    unsent : bytes or None
+        A message that is accounted for, and goes out next. Whoever ends the run sends it.
     """
 
     def __init__(
@@ -256,6 +288,7 @@ class PacedRun:
         self._wheel = wheel
         self._now_ns = clock.now_ns
         self._block: Block | None = None
+        self.unsent: bytes | None = None
         if self._go_on():
             self.ended.set_result(None)
 
@@ -286,8 +319,14 @@ class PacedRun:
         if not outbox.free:
             outbox.when_free(self._turn)
             return False
-        if block is None or block.due_ns is None or self._now_ns() > block.due_ns:
+        if self.unsent is not None:
+            outbox.begin(self.unsent)
+            self.unsent = None
+            return self._go_on()
+        if block is None or block.due_ns is None:
             return True
+        if self._now_ns() > block.due_ns:
+            return self._catch_up(block)
         if not shelf.messages:
             if self._session.place.notice is not None or not shelf.fill(block, outbox.client_ns):
                 return True
@@ -297,6 +336,18 @@ class PacedRun:
         shelf.sent(1)
         outbox.begin(shelf.messages.popleft())
         return self._go_on()
+
+    def _catch_up(self, block: Block) -> bool:
+        """Tell of `block`, which is late, and send it with what may leave by now; return what :meth:`_send` does."""
+        if self._session.place.notice is not None:
+            return True
+        caught_up = self._shelf.catch_up(block, self._outbox.client_ns)
+        if caught_up is None:
+            return True
+        underrun, self.unsent = caught_up
+        if underrun is not None:
+            self._outbox.begin(playback_pb2.PlayResponse(underrun=translate.underrun(underrun)))
+        return self._send()
 
 
 def slack_ns(block: Block) -> int:

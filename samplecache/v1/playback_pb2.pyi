@@ -395,7 +395,9 @@ Global___PlayStarted: _TypeAlias = PlayStarted  # noqa: Y015
 
 @_typing.final
 class PlayBlock(_message.Message):
-    """A block of PCM; with coalesce, as many as go into the message, one after the other. At most 256 KiB of PCM."""
+    """A block of PCM; with coalesce, as many as go into the message, one after the other; and one that was late brings with
+    it all that may have left by then. At most 256 KiB of PCM.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

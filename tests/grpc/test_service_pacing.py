@@ -13,7 +13,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from google.protobuf import duration_pb2
-from served import RATE_HZ, WAIT_S, Playing, Serve, Served, drain, pcm, refused, until
+from served import RATE_HZ, STEREO, WAIT_S, Playing, Serve, Served, drain, pcm, refused, until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
@@ -152,6 +152,27 @@ async def test_a_client_that_does_not_read_is_the_cause(served: Served) -> None:
             assert await playing.next() is not None
         playing.call.cancel()
     await until(lambda: served.cache.session_count == 0)
+
+
+async def test_streams_that_a_stall_made_late_have_their_lead_back_with_one_message(served: Served) -> None:
+    data = pcm(2 * RATE_HZ)
+    await served.put("a", data)
+    playings = [Playing(served, "a") for _ in range(8)]
+    for playing in playings:
+        await playing.begin()
+        await playing.until("block")
+        await playing.until("block")
+    time.sleep(0.3)  # noqa: ASYNC251 - the stall is what is tested: of the server, too, which is on this thread
+    for playing in playings:
+        late = await playing.until("underrun")
+        block = await playing.until("block")
+        assert block.frame_offset == late.frame_offset
+        # The late one, and the five that may leave within the default lead of 100 ms.
+        assert len(block.pcm) == 6 * BLOCK_NS * RATE_HZ // NS_PER_S * STEREO.frame_bytes
+    for playing in playings:
+        summary = await playing.finish()
+        assert playing.pcm == data
+        assert (summary.stats.blocks, summary.stats.late_blocks) == (100, len(playing.of("underrun")))
 
 
 # --- one session's faults are its own ---

@@ -56,6 +56,19 @@ def test_blocks_may_leave_when_the_ones_before_have_sounded_and_are_due_the_lead
     assert (playing.next_frame, playing.remaining) == (620, range(620, 620))
 
 
+def test_what_may_leave_is_told_in_whole_blocks_and_up_to_the_end() -> None:
+    playing = playback(range(250, 620))
+    assert playing.may_leave_by(START_NS - 1) == 250
+    assert playing.may_leave_by(START_NS) == 350
+    assert playing.may_leave_by(START_NS + BLOCK_NS - 1) == 350
+    assert playing.may_leave_by(START_NS + BLOCK_NS) == 450
+    deliver(playing)
+    assert playing.may_leave_by(START_NS) == 350
+    assert playing.may_leave_by(START_NS + 2 * BLOCK_NS) == 550
+    assert playing.may_leave_by(START_NS + 3 * BLOCK_NS) == playing.may_leave_by(START_NS + NS_PER_S) == 620
+    assert playback(range(250, 620), None).may_leave_by(START_NS - 1) == 620
+
+
 def dues(playing: Playback) -> list[tuple[range, int | None]]:
     return list(playing.path)
 

@@ -15,12 +15,14 @@ from samplecache.cache.device.shedding import Place
 from samplecache.cache.reading import ReadBatch, ReadBlock
 from samplecache.clock import NS_PER_MS, VirtualClock
 from samplecache.kernel.port import NO_FAULTS
+from samplecache.service import translate
 from samplecache.service.base import Context
 from samplecache.service.pacing import PacingWheel
 from samplecache.service.sending import Outbox, PacedRun, send_unpaced
 from samplecache.service.streamed import StreamedSession
 from samplecache.service.wire import block_message
-from samplecache.strategy.events import Overloaded
+from samplecache.strategy.events import Overloaded, Underrun, UnderrunCause
+from samplecache.v1 import playback_pb2
 
 SLACK_NS = 100 * NS_PER_MS // 16
 RATE_HZ = 8000
@@ -50,13 +52,14 @@ class Client:
 class Session:
     """A session of mono U8 of which `resident` frames are in RAM: frame n is the byte n modulo 251."""
 
-    def __init__(self, blocks: int, lead_ns: int | None, resident: int = 0) -> None:
+    def __init__(self, blocks: int, lead_ns: int | None, resident: int = 0, clock: VirtualClock | None = None) -> None:
         self.playback = Playback(RATE_HZ, blocks * FRAMES, range(blocks * FRAMES), FRAMES, 0, lead_ns)
         audio = AudioFormat(RATE_HZ, 1, Encoding.U8)
         self.converter = Converter(audio, audio)
         self.place = Place()
         self.reads: list[range] = []
         self._resident = resident
+        self._clock = clock or VirtualClock()
 
     def next_block(self) -> Block | None:
         return self.playback.next_block()
@@ -66,13 +69,24 @@ class Session:
             return None
         frames = range(block.frames.start, min(block.frames.start + 4 * FRAMES, self._resident))
         self.reads.append(frames)
-        return ReadBatch(ReadBlock(block, pcm(frames), block.frames.start, Reading(0, 0, NO_FAULTS)), frames)
+        now_ns = self._clock.now_ns()
+        return ReadBatch(ReadBlock(block, pcm(frames), block.frames.start, Reading(now_ns, now_ns, NO_FAULTS)), frames)
 
-    def delivered(self, read: ReadBlock) -> None:
-        self.playback.delivered(read.block, read.reading)
+    def delivered(self, read: ReadBlock) -> Underrun | None:
+        late = self.playback.delivered(read.block, read.reading)
+        return late and underrun_of(late.offset_frames, late.late_ns)
 
     def delivered_in_time(self, frames: range) -> None:
         self.playback.delivered_in_time(frames)
+
+
+def underrun_of(offset_frames: int, late_ns: int) -> Underrun:
+    return Underrun(0, "session-1", "a", "none", offset_frames, late_ns, UnderrunCause.SERVICE, NO_FAULTS)
+
+
+def told_of(offset_frames: int, late_ns: int) -> playback_pb2.PlayResponse:
+    """What a client is told of a late block."""
+    return playback_pb2.PlayResponse(underrun=translate.underrun(underrun_of(offset_frames, late_ns)))
 
 
 def pcm(frames: range) -> bytes:
@@ -170,19 +184,105 @@ async def test_blocks_leave_at_their_times() -> None:
     assert session.playback.stats.frames == 3 * FRAMES
 
 
-async def test_a_block_waits_for_a_client_that_does_not_take_the_one_before_and_ends_the_run_when_late() -> None:
-    client, clock, wheel = Client(), VirtualClock(), Wheel()
-    session, outbox = Session(3, 100 * NS_PER_MS, resident=3 * FRAMES), outbox_to(client, clock)
-    run = run_of(session, outbox, wheel, clock)
+async def one_turn(client: Client) -> None:
+    """Have the message under way taken, and who waits for that go on."""
+    client.take()
+    await asyncio.sleep(0)
+
+
+LEAD_NS = 100 * NS_PER_MS
+
+
+async def late_run(client: Client, clock: VirtualClock, wheel: Wheel, session: Session, blocks: int = 1) -> PacedRun:
+    """A run of which the first message went out and the second block is a millisecond late, for it was not taken."""
+    run = run_of(session, outbox_to(client, clock), wheel, clock, blocks)
     wheel.turn(clock)
     wheel.turn(clock)
     assert client.begun == blocks_up_to(1)
     clock.sleep_until(121 * NS_PER_MS)  # the second is due after 120
-    client.take()
-    await run.ended
-    assert client.begun == blocks_up_to(1)
-    assert session.playback.stats.frames == FRAMES
-    assert outbox.client_ns == 121 * NS_PER_MS
+    await one_turn(client)
+    return run
+
+
+async def test_a_block_that_is_late_brings_with_it_what_may_leave_by_then() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(9, LEAD_NS, resident=9 * FRAMES, clock=clock)
+    run = await late_run(client, clock, wheel, session)
+    assert client.begun[1:] == [told_of(FRAMES, NS_PER_MS)]
+    await one_turn(client)
+    # Of the blocks after it, five may leave within the lead; the session reads four blocks at a time.
+    assert session.reads == [range(4 * FRAMES), range(FRAMES, 5 * FRAMES)]
+    caught_up = range(FRAMES, 5 * FRAMES)
+    assert client.begun[2:] == [block_message(FRAMES, pcm(caught_up))]
+    await one_turn(client)
+    assert (session.playback.next_frame, session.playback.stats.blocks) == (5 * FRAMES, 5)
+    assert (session.playback.stats.late_blocks, session.playback.stats.longest_stall_ns) == (1, NS_PER_MS)
+    # It goes on in time: the audio clock stood still for the millisecond.
+    rest = [(20 * n + 1, block) for n, block in enumerate(blocks_up_to(9))][5:]
+    begun = await play_out(run, client, wheel, clock)
+    assert [message for _, message in begun] == [message for _, message in rest]
+    assert [time_ms for time_ms, _ in begun] == [121, 121, *(time_ms for time_ms, _ in rest[2:])]
+    assert session.playback.stats.blocks == 9
+
+
+async def test_what_comes_along_with_a_late_block_is_what_may_leave_and_no_more() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(9, 30 * NS_PER_MS, resident=9 * FRAMES, clock=clock)
+    run = run_of(session, outbox_to(client, clock), wheel, clock)
+    wheel.turn(clock)
+    clock.sleep_until(55 * NS_PER_MS)  # the second was due after 50, so it is as if playing had begun after 5
+    await one_turn(client)
+    wheel.turn(clock)
+    await one_turn(client)
+    caught_up = range(FRAMES, 3 * FRAMES)
+    assert client.begun[1:] == [told_of(FRAMES, 5 * NS_PER_MS), block_message(FRAMES, pcm(caught_up))]
+    await one_turn(client)
+    rest = [(20 * n + 5, block) for n, block in enumerate(blocks_up_to(9))][3:]
+    assert await play_out(run, client, wheel, clock) == rest
+
+
+async def test_messages_of_several_blocks_go_on_from_where_a_late_one_has_caught_up() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(12, 30 * NS_PER_MS, resident=12 * FRAMES, clock=clock)
+    run = run_of(session, outbox_to(client, clock), wheel, clock, blocks=2)
+    wheel.turn(clock)
+    clock.sleep_until(35 * NS_PER_MS)
+    wheel.calls[-1][2]()
+    await one_turn(client)
+    spans = [range(2 * FRAMES)]
+    assert client.begun == [told_of(0, 5 * NS_PER_MS), block_message(0, pcm(spans[0]))]
+    await one_turn(client)
+    assert session.playback.stats.blocks == 2
+    begun = await play_out(run, client, wheel, clock)
+    assert b"".join(playback_pb2.PlayResponse.FromString(message).block.pcm for _, message in begun) == pcm(
+        range(2 * FRAMES, 12 * FRAMES)
+    )
+    assert session.playback.stats.blocks == 12
+
+
+async def test_who_ends_a_run_that_tells_of_a_late_block_has_the_block_to_send() -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(9, LEAD_NS, resident=9 * FRAMES, clock=clock)
+    run = await late_run(client, clock, wheel, session)
+    run.ended.set_result(None)
+    await one_turn(client)
+    assert client.begun[1:] == [told_of(FRAMES, NS_PER_MS)]
+    assert run.unsent == block_message(FRAMES, pcm(range(FRAMES, 5 * FRAMES)))
+
+
+@pytest.mark.parametrize("resident", [FRAMES, 9 * FRAMES])
+async def test_a_late_block_is_left_to_others_if_it_is_not_in_ram_or_there_is_a_notice(resident: int) -> None:
+    client, clock, wheel = Client(), VirtualClock(), Wheel()
+    session = Session(9, LEAD_NS, resident=resident, clock=clock)
+    if resident > FRAMES:
+        session.place.notice = Overloaded(0, "session-1", "a", "none", True, 1, 1)
+    outbox = outbox_to(client, clock)
+    session.playback.delivered_in_time(range(FRAMES))
+    run = run_of(session, outbox, wheel, clock)
+    clock.sleep_until(121 * NS_PER_MS)
+    wheel.turn(clock)
+    assert run.ended.done()
+    assert (client.begun, session.playback.stats.frames, run.unsent) == ([], FRAMES, None)
 
 
 class Commands:

@@ -238,6 +238,14 @@ class Playback:
         send_ns = self._start_ns + (self._played_frames - self._held_frames) * NS_PER_S // self._rate_hz
         return Block(frames, send_ns, send_ns + self._lead_ns)
 
+    def may_leave_by(self, now_ns: int) -> int:
+        """Return the frame up to which blocks may leave by `now_ns`: whole ones, or what is left before the end."""
+        if self._lead_ns is None:
+            return self._frames.stop
+        behind_frames = (now_ns - self._start_ns) * self._rate_hz // NS_PER_S - self._played_frames + self._held_frames
+        blocks = max(0, behind_frames // self.block_frames + 1)
+        return min(self._next_frame + blocks * self.block_frames, self._frames.stop)
+
     def delivered_in_time(self, frames: range) -> None:
         """Account for `frames`: whole blocks that took no read of their own and were ready when they were due."""
         length = len(frames)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from benchmarks.measuring import Figure, Machine, watched
 from benchmarks.streams import servers
-from benchmarks.streams.load import Generator, generator, lateness_ns, quantile, run_client
-from benchmarks.streams.servers import ServerUnderTest, play_request
+from benchmarks.streams.load import Generator, generator, quantile, run_client
+from benchmarks.streams.servers import STEREO, ServerUnderTest, play_request
 from benchmarks.streams.threads import stacks_of, states_of
 from samplecache.cli.render import stderr
 from samplecache.client import Client
@@ -115,12 +115,7 @@ def _warm_lateness(server: ServerUnderTest, client: Generator, cpus: set[int], s
         client, "streams", server.address, method, requests, STREAMS, seconds, NS_PER_S, STREAMS, cpus=cpus
     )
     settled_ns = max(record.began_ns for record in run.records)
-    return np.concatenate(
-        [
-            lateness_ns(record.arrivals_ns, BLOCK_NS, int(np.searchsorted(record.arrivals_ns, settled_ns)))
-            for record in run.records[: STREAMS // 2]
-        ]
-    )
+    return np.concatenate([record.lateness_ns(STEREO, BLOCK_NS, settled_ns) for record in run.records[: STREAMS // 2]])
 
 
 def _evict(server: ServerUnderTest) -> None:

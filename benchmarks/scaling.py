@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measuring import Figure
-from benchmarks.streams.load import Generator, generator, lateness_ns, quantile, run_client
+from benchmarks.streams.load import Generator, generator, quantile, run_client
 from benchmarks.streams.search import levels, most_held
-from benchmarks.streams.servers import ServerUnderTest, play_request, samplecache
+from benchmarks.streams.servers import STEREO, ServerUnderTest, play_request, samplecache
 from samplecache.clock import NS_PER_MS, NS_PER_S
 
 PLAY: Final = "/samplecache.v1.SampleCacheService/Play"
@@ -130,7 +130,7 @@ def _played(client: Generator, server: ServerUnderTest, cpus: set[int], count: i
     streaming_ms = sum(spent[pid] for pid in streaming)
     owner_ms = sum(spent.values()) - streaming_ms
     outcome = _Outcome(count, streaming_ms / played_s, owner_ms / played_s, run.cpu_ns / NS_PER_MS / played_s)
-    late = [lateness_ns(record.arrivals_ns, BLOCK_NS, skip=10) for record in run.records]
+    late = [record.lateness_ns(STEREO, BLOCK_NS, record.began_ns + 10 * BLOCK_NS) for record in run.records]
     in_time = not run.ended and quantile([value for each in late for value in each], 0.999) <= LATE_NS
     return outcome, in_time
 

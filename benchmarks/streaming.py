@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ import numpy as np
 
 from benchmarks.measuring import Figure, Machine, watched
 from benchmarks.streams import servers
-from benchmarks.streams.load import Generator, Run, generator, lateness_ns, quantile, rate_per_s, run_client
+from benchmarks.streams.load import Generator, Run, generator, quantile, rate_per_s, run_client
 from benchmarks.streams.search import levels, most_held
-from benchmarks.streams.servers import ROUND, SAMPLES, ServerUnderTest, play_request
+from benchmarks.streams.servers import ROUND, SAMPLES, STEREO, ServerUnderTest, play_request
 from samplecache.cli.render import stderr
 from samplecache.clock import NS_PER_MS, NS_PER_S
 from samplecache.service.server import SERVICE
@@ -34,6 +35,8 @@ CONNECTIONS: Final = 64
 BLOCK_BYTES: Final = (4 << 10, 16 << 10, 64 << 10, 1 << 20)
 STREAMS: Final = (1, 16, 64)
 SETTLE_NS: Final = NS_PER_S // 2
+STALL_NS: Final = 150 * NS_PER_MS
+"""More than the default lead: every stream is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,10 @@ class Plan:
         How often it is searched how many are held.
     levels : tuple of int
         The fewest and the most to try.
+    stalled_streams : int
+        How many go on when the server is stopped for `STALL_NS`.
+    stalled_s : float
+        How long they go on once all are open; a quarter in, the server is stopped.
     """
 
     repetitions: int = 3
@@ -110,10 +117,23 @@ class Plan:
     cost_streams: int = 64
     searches: int = 1
     levels: tuple[int, int] = (32, 1024)
+    stalled_streams: int = 120
+    stalled_s: float = 2.0
 
 
 QUICK: Final = Plan(
-    1, 0.3, 0.6, NS_PER_S // 5, 20, (4 << 10, 64 << 10), (4,), (Paced(20 * NS_PER_MS, 40 * NS_PER_MS, 4),), 4, 1, (4, 4)
+    1,
+    0.3,
+    0.6,
+    NS_PER_S // 5,
+    20,
+    (4 << 10, 64 << 10),
+    (4,),
+    (Paced(20 * NS_PER_MS, 40 * NS_PER_MS, 4),),
+    4,
+    1,
+    (4, 4),
+    4,
 )
 
 
@@ -181,7 +201,7 @@ class Bench:
         cpu_ns = server.usage().cpu_ns - before.cpu_ns
         stop_ns = max(record.began_ns for record in run.records) + int(self.plan.unpaced_s * NS_PER_S)
         messages = sum(len(record.arrivals_ns) for record in run.records)
-        length = sum(record.received_bytes for record in run.records) / max(1, messages)
+        length = sum(int(record.lengths.sum()) for record in run.records) / max(1, messages)
         rate = rate_per_s(run.records, stop_ns - int(self.plan.unpaced_s * 0.8 * NS_PER_S), stop_ns)
         return rate, rate * length, cpu_ns / max(1, messages)
 
@@ -222,10 +242,7 @@ class Bench:
         settled_ns = max(record.began_ns for record in run.records) + SETTLE_NS
         if len(run.records) < streams or run.ended:
             raise RuntimeError(f"{server.name} ended streams with {set(run.ended)}")
-        late = [
-            lateness_ns(record.arrivals_ns, paced.message_ns, int(np.searchsorted(record.arrivals_ns, settled_ns)))
-            for record in run.records
-        ]
+        late = [record.lateness_ns(STEREO, block_ns, settled_ns) for record in run.records]
         # A stream that got nothing any more is as late as can be.
         return np.concatenate([each if len(each) else np.array([NS_PER_S]) for each in late])
 
@@ -246,6 +263,27 @@ class Bench:
                 note(f"{what}, {server.name}", "% of a core", 100 * cpu_ns / max(1, blocks) / block_ns)
                 note(f"{what}, {server.name}", "KiB RSS", (peak[0] - before.rss_bytes) / 1024 / streams)
                 note(f"{what}, client of {server.name}", "% of a core", 100 * run.cpu_ns / run.elapsed_ns / streams)
+
+    def stalled(self, both: list[ServerUnderTest]) -> None:
+        """Stop each server for a moment, as a machine does that stalls, and measure what becomes of its streams."""
+        block_ns, streams = 20 * NS_PER_MS, self.plan.stalled_streams
+        what = f"{streams} streams of 20 ms after a stall of {STALL_NS // NS_PER_MS} ms"
+        block_bytes = STEREO.frames_to_bytes(STEREO.frames_in(block_ns))
+        requests = [play_request("stereo", number, SAMPLES, block_ns) for number in range(streams)]
+        with self._noting() as note:
+            for server in both:
+                stopping = threading.Timer(
+                    (self.plan.spread_ns + self.plan.stalled_s * NS_PER_S / 4) / NS_PER_S, server.stop_for, [STALL_NS]
+                )
+                stopping.start()
+                run = self._streams(server, requests, self.plan.stalled_s, self.plan.spread_ns)
+                stopping.join()
+                stop_ns = max(record.began_ns for record in run.records) + int(self.plan.stalled_s * NS_PER_S)
+                last = NS_PER_S // 2
+                blocks = sum(record.received_bytes(stop_ns - last, stop_ns) for record in run.records) / block_bytes
+                told = sum(record.others for record in run.records) / streams - 1  # without the answer to the start
+                note(f"{what}, {server.name}", "underruns/stream", told)
+                note(f"{what}, {server.name}", "% of what is due, at last", 100 * blocks * block_ns / last / streams)
 
     # --- first block ---
 
@@ -314,7 +352,12 @@ def measure(*, quick: bool = False) -> list[Figure]:
             stack.enter_context(servers.bare(bench.server_cpus)),
             stack.enter_context(servers.samplecache(bench.server_cpus)),
         ]
-        steps: Iterable[Callable[[list[ServerUnderTest]], None]] = (bench.first, bench.cost, bench.unpaced)
+        steps: Iterable[Callable[[list[ServerUnderTest]], None]] = (
+            bench.first,
+            bench.cost,
+            bench.stalled,
+            bench.unpaced,
+        )
         for _ in range(plan.repetitions):
             for step in steps:
                 step(both)

@@ -8,8 +8,8 @@
 // the last. `streams` opens COUNT calls, spread over SPREAD_NS, sends each its request, half-closes, and reads until
 // SECONDS after the last was opened; `first` opens one call after the other and cancels each at its first block; `unary`
 // does one unary call after the other. OUTPUT gets a record a call, all integers of 64 bits, in the machine's byte order:
-// when it began, its status (-1: still running when time was up), bytes and messages of blocks, other messages, then the
-// number of arrivals and that many times. Times are nanoseconds of CLOCK_MONOTONIC, which servers here share.
+// when it began, its status (-1: still running when time was up), messages that are no blocks, messages of blocks, then
+// that many times of arrival and that many lengths. Times are nanoseconds of CLOCK_MONOTONIC, which servers here share.
 //
 // A message of samplecache.v1.PlayResponse is known by its first byte: 0x12 is the tag of field 2, a block.
 
@@ -92,8 +92,8 @@ struct Call {
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream;
   grpc::ByteBuffer incoming;
   grpc::Status status;
-  int64_t began_ns = 0, code = kRunning, bytes = 0, others = 0;
-  std::vector<int64_t> arrivals_ns;
+  int64_t began_ns = 0, code = kRunning, others = 0;
+  std::vector<int64_t> arrivals_ns, lengths;
 
   void* tag(Operation operation) { return reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(this) | operation); }
 
@@ -110,7 +110,7 @@ struct Call {
   void received(int64_t time_ns) {
     if (is_block(incoming)) {
       arrivals_ns.push_back(time_ns);
-      bytes += incoming.Length();
+      lengths.push_back(incoming.Length());
     } else {
       ++others;
     }
@@ -155,10 +155,10 @@ void write_records(const char* path, const std::vector<std::unique_ptr<Call>>& c
   for (const auto& call : calls) {
     put(call->began_ns);
     put(call->code);
-    put(call->bytes);
     put(call->others);
     put(static_cast<int64_t>(call->arrivals_ns.size()));
     file.write(reinterpret_cast<const char*>(call->arrivals_ns.data()), 8 * call->arrivals_ns.size());
+    file.write(reinterpret_cast<const char*>(call->lengths.data()), 8 * call->lengths.size());
   }
 }
 
@@ -225,6 +225,7 @@ void run_first(const std::string& address, const std::string& method, const std:
       if (before == 0 && call.arrivals_ns.size() == 1) call.context.TryCancel();
     }
     call.arrivals_ns.resize(std::min<size_t>(1, call.arrivals_ns.size()));
+    call.lengths.resize(call.arrivals_ns.size());
     sleep_until(now_ns() + pause_ns);
   }
 }
@@ -244,7 +245,7 @@ void run_unary(const std::string& address, const std::string& method, const std:
     bool ok;
     queue.Next(&tag, &ok);
     call.arrivals_ns.push_back(now_ns());
-    call.bytes = call.incoming.Length();
+    call.lengths.push_back(call.incoming.Length());
     call.code = call.status.error_code();
     sleep_until(now_ns() + pause_ns);
   }

@@ -21,8 +21,9 @@ _RUNNING = -1
 class _Call:
     def __init__(self, channel: grpc.aio.Channel, method: str, request: bytes) -> None:
         self.began_ns = time.monotonic_ns()
-        self.code, self.received_bytes, self.others = _RUNNING, 0, 0
+        self.code, self.others = _RUNNING, 0
         self.arrivals_ns: list[int] = []
+        self.lengths: list[int] = []
         self._stream: Any = channel.stream_stream(method)(iter([request]))
 
     async def read(self, most_blocks: int | None = None) -> None:
@@ -32,7 +33,7 @@ class _Call:
                     self.others += 1
                     continue
                 self.arrivals_ns.append(time.monotonic_ns())
-                self.received_bytes += len(message)
+                self.lengths.append(len(message))
                 if len(self.arrivals_ns) == most_blocks:
                     self._stream.cancel()
                     return
@@ -41,7 +42,7 @@ class _Call:
             self.code = error.code().value[0]
 
     def record(self) -> bytes:
-        words = [self.began_ns, self.code, self.received_bytes, self.others, len(self.arrivals_ns), *self.arrivals_ns]
+        words = [self.began_ns, self.code, self.others, len(self.arrivals_ns), *self.arrivals_ns, *self.lengths]
         return struct.pack(f"={len(words)}q", *words)
 
 
@@ -81,7 +82,7 @@ async def _unary(address: str, method: str, requests: list[bytes], count: int, p
         for number in range(count):
             began_ns = time.monotonic_ns()
             answer = await channel.unary_unary(method)(requests[number % len(requests)])
-            records.append(struct.pack("=6q", began_ns, 0, len(answer), 0, 1, time.monotonic_ns()))
+            records.append(struct.pack("=6q", began_ns, 0, 0, 1, time.monotonic_ns(), len(answer)))
             await asyncio.sleep(pause_ns / NS_PER_S)
     return records
 

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from samplecache.audio.format import AudioFormat
 from samplecache.clock import NS_PER_S
 from samplecache.errors import StateError
 
@@ -39,17 +40,40 @@ class Record:
         When it sent the request, nanoseconds of the monotonic clock.
     status : int
         gRPC's code; `RUNNING` if it was still going on.
-    received_bytes, others : int
-        Bytes of blocks, and messages that were none.
-    arrivals_ns : array of int64, shape (blocks,)
+    others : int
+        Messages that were no blocks.
+    arrivals_ns : array of int64, shape (messages,)
         When blocks came, nanoseconds of the monotonic clock.
+    lengths : array of int64, shape (messages,)
+        Bytes of each of these messages.
     """
 
     began_ns: int
     status: int
-    received_bytes: int
     others: int
     arrivals_ns: Times
+    lengths: Times
+
+    def received_bytes(self, start_ns: int, stop_ns: int) -> int:
+        """Return how many bytes came between two times."""
+        return int(self.lengths[(self.arrivals_ns >= start_ns) & (self.arrivals_ns < stop_ns)].sum())
+
+    def lateness_ns(self, audio: AudioFormat, block_ns: int, since_ns: int = 0) -> Times:
+        """Return by how much each message of a paced stream came after its first block was due.
+
+        A stream's own clock is set by the message that came soonest after its time, so that no constant delay counts
+        and a stream that falls behind stays late. A message may have several blocks of `audio`; what came before
+        `since_ns` is left out.
+
+        Returns
+        -------
+        array of int64, shape (messages since then,)
+            Nanoseconds, none negative.
+        """
+        block_bytes = audio.frames_to_bytes(audio.frames_in(block_ns))
+        blocks = np.rint(self.lengths / block_bytes).astype(np.int64)  # what else is in a message is less than half one
+        behind = (self.arrivals_ns - (np.cumsum(blocks) - blocks) * block_ns)[self.arrivals_ns >= since_ns]
+        return behind - behind.min() if len(behind) else behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,25 +171,10 @@ def read_records(data: bytes) -> Iterable[Record]:
     words = np.frombuffer(data, np.int64)
     at = 0
     while at < len(words):
-        began_ns, status, received_bytes, others, arrivals = map(int, words[at : at + 5])
-        at += 5
-        yield Record(began_ns, status, received_bytes, others, words[at : at + arrivals])
-        at += arrivals
-
-
-def lateness_ns(arrivals_ns: Times, block_ns: int, skip: int = 0) -> Times:
-    """Return by how much each block of a paced stream came after it was due.
-
-    A stream's own clock is set by the block that came soonest after its time, so that no constant delay counts and a
-    stream that falls behind stays late. The first `skip` blocks are left out.
-
-    Returns
-    -------
-    array of int64, shape (blocks - skip,)
-        Nanoseconds, none negative.
-    """
-    behind = (arrivals_ns - np.arange(len(arrivals_ns)) * block_ns)[skip:]
-    return behind - behind.min() if len(behind) else behind
+        began_ns, status, others, messages = map(int, words[at : at + 4])
+        at += 4
+        yield Record(began_ns, status, others, words[at : at + messages], words[at + messages : at + 2 * messages])
+        at += 2 * messages
 
 
 def quantile(values: Sequence[float] | npt.NDArray[np.generic], fraction: float) -> float:

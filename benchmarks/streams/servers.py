@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,14 @@ class ServerUnderTest:
     def peak_bytes(self) -> int:
         """Return the most memory that was resident."""
         return self._memory_bytes("VmHWM")
+
+    def stop_for(self, stop_ns: int) -> None:
+        """Stop the process for so long. Blocks meanwhile."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            time.sleep(stop_ns / NS_PER_S)
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def _memory_bytes(self, field: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()

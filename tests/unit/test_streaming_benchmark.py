@@ -12,7 +12,7 @@ from benchmarks.measuring import Figure, Machine
 from benchmarks.streams.load import (
     RUNNING,
     Generator,
-    lateness_ns,
+    Record,
     quantile,
     rate_per_s,
     read_records,
@@ -21,20 +21,34 @@ from benchmarks.streams.load import (
 from benchmarks.streams.search import STEP, levels, most_held
 from benchmarks.streams.servers import bare, play_request
 from benchmarks.streams.threads import Stacks, take
+from samplecache.audio.format import AudioFormat, Encoding
+from samplecache.clock import NS_PER_MS
 from samplecache.service.server import SERVICE
 
+MONO = AudioFormat(1_000, 1, Encoding.U8)
+"""A byte a millisecond."""
 
-def arrivals(*times_ns: int) -> np.typing.NDArray[np.int64]:
-    return np.array(times_ns, np.int64)
+
+def lateness_ms(arrivals_ms: list[int], blocks: list[int] | None = None, since_ms: int = 0) -> list[int]:
+    """Of messages of so many blocks of 100 ms, each with ten bytes beside them."""
+    lengths = np.array([100 * each + 10 for each in blocks or [1] * len(arrivals_ms)], np.int64)
+    record = Record(0, RUNNING, 0, np.array(arrivals_ms, np.int64) * NS_PER_MS, lengths)
+    late_ns = record.lateness_ns(MONO, 100 * NS_PER_MS, since_ms * NS_PER_MS)
+    return [late // NS_PER_MS for late in late_ns.tolist()]
 
 
-def test_lateness_counts_from_a_streams_promptest_block() -> None:
-    assert lateness_ns(arrivals(105, 203, 309, 400), 100).tolist() == [5, 3, 9, 0]
-    assert lateness_ns(arrivals(7, 107, 207), 100).tolist() == [0, 0, 0]
+def test_lateness_counts_from_a_streams_promptest_message() -> None:
+    assert lateness_ms([105, 203, 309, 400]) == [5, 3, 9, 0]
+    assert lateness_ms([7, 107, 207]) == [0, 0, 0]
     # What falls behind stays late: the stream's clock does not wait.
-    assert lateness_ns(arrivals(0, 100, 350, 450), 100).tolist() == [0, 0, 150, 150]
-    assert lateness_ns(arrivals(0, 150, 250, 350), 100, skip=1).tolist() == [0, 0, 0]
-    assert lateness_ns(arrivals(1, 2), 100, skip=2).tolist() == []
+    assert lateness_ms([0, 100, 350, 450]) == [0, 0, 150, 150]
+    assert lateness_ms([0, 150, 250, 350], since_ms=150) == [0, 0, 0]
+    assert lateness_ms([1, 2], since_ms=3) == []
+
+
+def test_a_message_of_several_blocks_is_as_late_as_the_first_of_them() -> None:
+    assert lateness_ms([0, 100, 350, 500], [1, 1, 3, 1]) == [0, 0, 150, 0]
+    assert lateness_ms([0, 480, 980], [1, 5, 5], since_ms=1) == [0, 0]
 
 
 def test_quantiles_are_nearest_ranks() -> None:
@@ -44,10 +58,10 @@ def test_quantiles_are_nearest_ranks() -> None:
 
 
 def test_records_are_read_as_they_were_written() -> None:
-    words = np.array([11, 0, 300, 2, 3, 21, 31, 41, 12, RUNNING, 0, 1, 0], np.int64)
+    words = np.array([11, 0, 2, 3, 21, 31, 41, 100, 101, 102, 12, RUNNING, 1, 0], np.int64)
     first, second = read_records(words.tobytes())
-    assert (first.began_ns, first.status, first.received_bytes, first.others) == (11, 0, 300, 2)
-    assert first.arrivals_ns.tolist() == [21, 31, 41]
+    assert (first.began_ns, first.status, first.others) == (11, 0, 2)
+    assert (first.arrivals_ns.tolist(), first.lengths.tolist()) == ([21, 31, 41], [100, 101, 102])
     assert (second.began_ns, second.status, second.others, second.arrivals_ns.tolist()) == (12, RUNNING, 1, [])
     assert rate_per_s([first, second], 21, 41) == 2 / 20e-9
 
@@ -109,5 +123,5 @@ def test_a_client_streams_from_the_bare_server() -> None:
     assert [len(record.arrivals_ns) for record in run.records] == [1, 1, 1]
     assert [record.others for record in run.records] == [1, 1, 1]
     assert all(record.arrivals_ns[0] > record.began_ns for record in run.records)
-    assert {record.received_bytes for record in run.records} == {run.records[0].received_bytes}
-    assert 3840 < run.records[0].received_bytes < 3860
+    lengths = np.concatenate([record.lengths for record in run.records])
+    assert ((lengths > 3840) & (lengths < 3860)).all()

@@ -29,10 +29,10 @@ from samplecache.errors import (
     UnavailableError,
 )
 from samplecache.kernel import memory_files, procfs
-from samplecache.kernel.copy_room import CopyRoom
 from samplecache.kernel.eviction import evict
 from samplecache.kernel.inspection import InspectedKernel
 from samplecache.kernel.linux_arenas import LinuxArenas, PackedRegion
+from samplecache.kernel.linux_copies import CopyRoom
 from samplecache.kernel.linux_errors import errno_name, shortage, unavailable
 from samplecache.kernel.linux_region import LinuxRegion, call, declare, madvise, munlock
 from samplecache.kernel.packing import LARGEST_PACKED_BYTES

@@ -16,7 +16,7 @@ import threading
 from typing import Final
 
 from samplecache.errors import NotPermittedError, UnavailableError
-from samplecache.kernel.copy_room import CopyRoom
+from samplecache.kernel.linux_copies import CopyRoom
 from samplecache.kernel.linux_region import call, declare
 from samplecache.kernel.port import NO_FAULTS, FaultCounts, Region, Span
 

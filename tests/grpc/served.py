@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,11 @@ async def until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline_s, "waited 20 s in vain"
         await asyncio.sleep(0.002)
+
+
+def stall(seconds: float) -> None:
+    """Hold this thread up, and with it the server's event loop, as a machine does that stalls."""
+    time.sleep(seconds)
 
 
 async def drain(call: AsyncIterable[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from google.protobuf import duration_pb2
-from served import RATE_HZ, STEREO, WAIT_S, Playing, Serve, Served, drain, pcm, refused, until
+from served import RATE_HZ, STEREO, WAIT_S, Playing, Serve, Served, drain, pcm, refused, stall, until
 
 from samplecache.audio.format import AudioFormat, Encoding
 from samplecache.clock import NS_PER_MS, NS_PER_S
@@ -162,7 +162,7 @@ async def test_streams_that_a_stall_made_late_have_their_lead_back_with_one_mess
         await playing.begin()
         await playing.until("block")
         await playing.until("block")
-    time.sleep(0.3)  # noqa: ASYNC251 - the stall is what is tested: of the server, too, which is on this thread
+    stall(0.3)
     for playing in playings:
         late = await playing.until("underrun")
         block = await playing.until("block")

@@ -94,7 +94,8 @@ def test_the_player_plays_anything(path: Path) -> None:
 def test_only_the_linux_kernel_calls_the_system_directly() -> None:
     users = {name(path) for path in python_files(PACKAGE) if "ctypes" in roots(path)}
     assert {user.removesuffix(".py") for user in users} <= {
-        f"samplecache/kernel/{part}" for part in ("linux", "linux_region", "linux_process", "linux_remote")
+        f"samplecache/kernel/{part}"
+        for part in ("linux", "linux_copies", "linux_region", "linux_process", "linux_remote")
     }
     assert users
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplecache.kernel.copy_room import CopyRoom
 from samplecache.kernel.linux import LinuxKernel
+from samplecache.kernel.linux_copies import CopyRoom
 
 PAGE_BYTES = mmap.PAGESIZE
 

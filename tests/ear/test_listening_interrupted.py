@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 from waiting import wait_until
 
 from samplecache.kernel import procfs
-from samplecache.lab.contest.log import RUNS, RunLog
-from samplecache.lab.contest.records import Status
 from samplecache.lab.rig import Rig
 
 DEADLINE_S = 60
@@ -43,18 +39,6 @@ def commands_naming(text: str) -> list[str]:
     return found
 
 
-SCENARIO = """\
-title = "interrupted"
-strategies = ["none"]
-repetitions = 1000
-[[sample]]
-name = "pad"
-seconds = 1.0
-[[stream]]
-samples = "pad"
-"""
-
-
 def test_what_is_killed_leaves_nothing(session_rig: Rig, no_rig: None, tmp_path: Path) -> None:
     before = standing(session_rig)
     noise = np.random.default_rng(1).integers(-9000, 9000, (SECONDS * 48_000, 2), np.int16)
@@ -71,35 +55,6 @@ def test_what_is_killed_leaves_nothing(session_rig: Rig, no_rig: None, tmp_path:
         process.communicate()
     wait_until(lambda: standing(session_rig) == before)
     wait_until(lambda: not commands_naming(str(pipe.parent)))
-
-
-def test_a_comparison_that_is_ended_keeps_what_it_played_and_leaves_nothing_else(
-    session_rig: Rig, no_rig: None, tmp_path: Path
-) -> None:
-    pytest.importorskip("matplotlib", reason="needs matplotlib")
-    before = standing(session_rig)
-    (tmp_path / "some.toml").write_text(SCENARIO)
-    out = tmp_path / "out"
-    process = started("compare", str(tmp_path / "some.toml"), "--kernel", "linux", "--retries", "0", "-o", str(out))
-    try:
-        wait_until(lambda: process.poll() is not None or lines(out / RUNS))
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=DEADLINE_S)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == 130, said
-    assert "runs are kept, and the same command goes on from there" in said
-    log = RunLog.read(out)
-    assert log.runs
-    assert all(run.status is not Status.FAILED for run in log.runs), log.runs
-    assert (out / "report.html").exists()
-    assert standing(session_rig) == before
-
-
-def lines(file: Path) -> int:
-    """How many whole lines a file has."""
-    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:

@@ -185,12 +185,20 @@ class Memory:
 
 
 def _on_each_cpu(act: Callable[[], object]) -> None:
-    """Have each CPU put its batch of pages on the LRU lists: madvise drains that of the CPU it runs on."""
+    """Have each CPU put its batch of pages on the LRU lists: madvise drains that of the CPU it runs on.
+
+    On those that the process was asked to keep off, too: a disk's interrupts put pages there.
+    """
     allowed = os.sched_getaffinity(0)
-    for cpu in allowed:
-        os.sched_setaffinity(0, {cpu})
-        act()
-    os.sched_setaffinity(0, allowed)
+    try:
+        for cpu in range(os.cpu_count() or 1):
+            try:
+                os.sched_setaffinity(0, {cpu})
+            except OSError:  # one that a control group has not given
+                continue
+            act()
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _reading(act: Callable[[], object]) -> Reading:

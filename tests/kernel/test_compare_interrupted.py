@@ -45,7 +45,10 @@ def standing(rig: Rig) -> set[str]:
     return {str(area.path) for area in procfs.swap_areas()} | groups | files
 
 
-def test_what_was_finished_is_kept_and_all_is_put_back(session_rig: Rig, no_rig: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_finished_is_kept_and_all_is_put_back(
+    session_rig: Rig, no_rig: None, tmp_path: Path, ended_by: signal.Signals
+) -> None:
     before = standing(session_rig)
     file, out = tmp_path / "short.toml", tmp_path / "out"
     file.write_text(SCENARIO)
@@ -58,7 +61,7 @@ def test_what_was_finished_is_kept_and_all_is_put_back(session_rig: Rig, no_rig:
         wait_until(
             lambda: process.poll() is not None or [area for area in procfs.swap_areas() if str(area.path) not in before]
         )
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ended_by)
         _, said = process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()

@@ -122,18 +122,17 @@ class Plan:
 
 
 QUICK: Final = Plan(
-    1,
-    0.3,
-    0.6,
-    NS_PER_S // 5,
-    20,
-    (4 << 10, 64 << 10),
-    (4,),
-    (Paced(20 * NS_PER_MS, 40 * NS_PER_MS, 4),),
-    4,
-    1,
-    (4, 4),
-    4,
+    repetitions=1,
+    unpaced_s=0.3,
+    paced_s=0.6,
+    spread_ns=NS_PER_S // 5,
+    calls=20,
+    block_bytes=(4 << 10, 64 << 10),
+    streams=(4,),
+    paced=(Paced(20 * NS_PER_MS, 40 * NS_PER_MS, 4),),
+    cost_streams=4,
+    levels=(4, 4),
+    stalled_streams=4,
 )
 
 
@@ -341,7 +340,7 @@ def _peak(server: ServerUnderTest) -> Iterator[list[int]]:
 
 
 def measure(*, quick: bool = False) -> list[Figure]:
-    """Measure everything: four to five minutes; half a minute if `quick`, for figures that mean nothing."""
+    """Measure everything: three to four minutes; half a minute if `quick`, for figures that mean nothing."""
     plan = QUICK if quick else Plan()
     client = generator()
     if client.caveat:

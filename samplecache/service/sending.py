@@ -179,8 +179,6 @@ class _Shelf:
         stop = min(may_leave, begin + most_frames, batch.frames.stop)
         if block.frames.stop < stop:
             session.delivered_in_time(range(block.frames.stop, stop))
-        else:
-            stop = block.frames.stop
         pcm, sent_bytes = memoryview(batch.read.pcm), (stop - begin) * frame_bytes
         message = block_message(begin, pcm[:sent_bytes])
         self._read = None

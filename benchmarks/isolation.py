@@ -114,8 +114,8 @@ def _warm_lateness(server: ServerUnderTest, client: Generator, cpus: set[int], s
     run = run_client(
         client, "streams", server.address, method, requests, STREAMS, seconds, NS_PER_S, STREAMS, cpus=cpus
     )
-    settled_ns = max(record.began_ns for record in run.records)
-    return np.concatenate([record.lateness_ns(STEREO, BLOCK_NS, settled_ns) for record in run.records[: STREAMS // 2]])
+    warm = run.records[: STREAMS // 2]
+    return np.concatenate([record.lateness_ns(STEREO, BLOCK_NS, run.all_open_ns) for record in warm])
 
 
 def _evict(server: ServerUnderTest) -> None:

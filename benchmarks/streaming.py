@@ -198,7 +198,7 @@ class Bench:
         before = server.usage()
         run = self._streams(server, requests, self.plan.unpaced_s, NS_PER_S // 10)
         cpu_ns = server.usage().cpu_ns - before.cpu_ns
-        stop_ns = max(record.began_ns for record in run.records) + int(self.plan.unpaced_s * NS_PER_S)
+        stop_ns = run.all_open_ns + int(self.plan.unpaced_s * NS_PER_S)
         messages = sum(len(record.arrivals_ns) for record in run.records)
         length = sum(int(record.lengths.sum()) for record in run.records) / max(1, messages)
         rate = rate_per_s(run.records, stop_ns - int(self.plan.unpaced_s * 0.8 * NS_PER_S), stop_ns)
@@ -238,7 +238,7 @@ class Bench:
             play_request("stereo", number, SAMPLES, block_ns, coalesce_ns=coalesce_ns) for number in range(streams)
         ]
         run = self._streams(server, requests, self.plan.paced_s, self.plan.spread_ns)
-        settled_ns = max(record.began_ns for record in run.records) + SETTLE_NS
+        settled_ns = run.all_open_ns + SETTLE_NS
         if len(run.records) < streams or run.ended:
             raise RuntimeError(f"{server.name} ended streams with {set(run.ended)}")
         late = [record.lateness_ns(STEREO, block_ns, settled_ns) for record in run.records]
@@ -267,7 +267,8 @@ class Bench:
         """Stop each server for a moment, as a machine does that stalls, and measure what becomes of its streams."""
         block_ns, streams = 20 * NS_PER_MS, self.plan.stalled_streams
         what = f"{streams} streams of 20 ms after a stall of {STALL_NS // NS_PER_MS} ms"
-        block_bytes = STEREO.frames_to_bytes(STEREO.frames_in(block_ns))
+        last_ns = NS_PER_S // 2
+        due_bytes = STEREO.frames_to_bytes(STEREO.frames_in(last_ns)) * streams
         requests = [play_request("stereo", number, SAMPLES, block_ns) for number in range(streams)]
         with self._noting() as note:
             for server in both:
@@ -277,12 +278,11 @@ class Bench:
                 stopping.start()
                 run = self._streams(server, requests, self.plan.stalled_s, self.plan.spread_ns)
                 stopping.join()
-                stop_ns = max(record.began_ns for record in run.records) + int(self.plan.stalled_s * NS_PER_S)
-                last = NS_PER_S // 2
-                blocks = sum(record.received_bytes(stop_ns - last, stop_ns) for record in run.records) / block_bytes
+                stop_ns = run.all_open_ns + int(self.plan.stalled_s * NS_PER_S)
+                received = sum(record.received_bytes(stop_ns - last_ns, stop_ns) for record in run.records)
                 told = sum(record.others for record in run.records) / streams - 1  # without the answer to the start
                 note(f"{what}, {server.name}", "underruns/stream", told)
-                note(f"{what}, {server.name}", "% of what is due, at last", 100 * blocks * block_ns / last / streams)
+                note(f"{what}, {server.name}", "% of what is due, at last", 100 * received / due_bytes)
 
     # --- first block ---
 

@@ -85,6 +85,11 @@ class Run:
     elapsed_ns: int
 
     @property
+    def all_open_ns(self) -> int:
+        """When the last call began, nanoseconds of the monotonic clock."""
+        return max(record.began_ns for record in self.records)
+
+    @property
     def ended(self) -> tuple[int, ...]:
         """Status of each call that did not last until time was up."""
         return tuple(record.status for record in self.records if record.status != RUNNING)

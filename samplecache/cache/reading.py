@@ -192,6 +192,11 @@ class BlockReader:
         return self._content.pages_of(frames, self._kernel.page_bytes)
 
 
+def blocks_in_message(delivered: AudioFormat, block_frames: int) -> int:
+    """Return how many blocks of so many frames go into a message at most: one at least."""
+    return max(1, MAX_BLOCK_BYTES // delivered.frames_to_bytes(block_frames))
+
+
 def block_frames(stored: AudioFormat, delivered: AudioFormat, block_ns: int) -> int:
     """Return frames per block at the stored rate, so that no delivered block is larger than a message should be."""
     by_time = stored.rate_hz * block_ns // NS_PER_S

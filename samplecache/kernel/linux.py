@@ -302,7 +302,7 @@ class LinuxKernel(InspectedKernel):
                 timeout_ns,
                 clock=self._clock,
                 locking=own.locking,
-                drain=lambda: _drain_lru_batches(own),
+                drain=lambda: drain_lru_batches(own.reserved[0]),
             )
 
     # --- observing ---
@@ -422,7 +422,7 @@ class LinuxKernel(InspectedKernel):
                     )
                 self._clock.sleep_until(now_ns + SETTLE_POLL_NS)
         with _own(region):
-            _drain_lru_batches(_own(region))
+            drain_lru_batches(_own(region).reserved[0])
 
     def probe(self) -> Capabilities:
         """See :meth:`Kernel.probe`. Evicts a few pages and reads them back: takes up to a few seconds."""
@@ -472,18 +472,19 @@ def _own(region: Region) -> LinuxRegion:
     return region
 
 
-def _drain_lru_batches(region: LinuxRegion) -> None:
+def drain_lru_batches(page_address: int) -> None:
     """Have every CPU put its batch of new pages on the LRU lists, where MADV_PAGEOUT finds them.
 
-    madvise begins by draining the batch of the CPU it runs on, so it runs on each in turn, over a guard page. On those
-    that the process was asked to keep off, too: a disk's interrupts put pages there when they have been written.
+    madvise begins by draining the batch of the CPU it runs on, so it runs on each in turn, over a page that may go: a
+    guard page, say. On those that the process was asked to keep off, too: a disk's interrupts put pages there when they
+    have been written.
     """
     allowed = os.sched_getaffinity(0)  # 0 is the calling thread, not the process
     try:
         for cpu in range(os.cpu_count() or 1):
             with suppress(OSError):  # one that a control group has not given
                 os.sched_setaffinity(0, {cpu})
-                madvise(region.reserved[0], mmap.PAGESIZE, MADV_PAGEOUT)
+                madvise(page_address, mmap.PAGESIZE, MADV_PAGEOUT)
     finally:
         os.sched_setaffinity(0, allowed)
 

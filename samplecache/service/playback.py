@@ -12,7 +12,7 @@ import grpc.aio
 
 from samplecache.cache.accounting.playback import Block
 from samplecache.cache.device.shedding import GATE_POLL_NS
-from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBlock
+from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBlock, blocks_in_message
 from samplecache.cache.session import Session
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.errors import InvalidError, LimitError
@@ -108,7 +108,7 @@ def _blocks_in(session: StreamedSession, coalesce_ns: int) -> int:
     if session.converter.resamples:
         return 1
     by_time = 1 + coalesce_ns * source.rate_hz // (frames * NS_PER_S)
-    return max(1, min(by_time, MAX_BLOCK_BYTES // target.frames_to_bytes(frames)))
+    return min(by_time, blocks_in_message(target, frames))
 
 
 class PrefetchHandlers(Handlers):

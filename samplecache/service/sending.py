@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
 from samplecache.cache.accounting.playback import Block
-from samplecache.cache.reading import MAX_BLOCK_BYTES, ReadBlock
+from samplecache.cache.reading import ReadBlock, blocks_in_message
 from samplecache.clock import NS_PER_S, Clock
 from samplecache.service import translate
 from samplecache.service.base import Context
@@ -173,13 +173,13 @@ class _Shelf:
         if batch is None:
             return None
         underrun = session.delivered(batch.read)
-        begin, frame_bytes = batch.frames.start, session.converter.target.frame_bytes
-        most_frames = MAX_BLOCK_BYTES // frame_bytes // self._block_frames * self._block_frames
+        begin, target = batch.frames.start, session.converter.target
+        most_frames = blocks_in_message(target, self._block_frames) * self._block_frames
         may_leave = session.playback.may_leave_by(batch.read.reading.ready_ns)
         stop = min(may_leave, begin + most_frames, batch.frames.stop)
         if block.frames.stop < stop:
             session.delivered_in_time(range(block.frames.stop, stop))
-        pcm, sent_bytes = memoryview(batch.read.pcm), (stop - begin) * frame_bytes
+        pcm, sent_bytes = memoryview(batch.read.pcm), target.frames_to_bytes(stop - begin)
         message = block_message(begin, pcm[:sent_bytes])
         self._read = None
         self._put(range(stop, batch.frames.stop), pcm[sent_bytes:])

@@ -21,7 +21,7 @@ import numpy as np
 
 from samplecache.kernel import procfs
 from samplecache.kernel.inspection import ENTRY_SWAPPED
-from samplecache.kernel.linux import MADV_PAGEOUT, MADV_POPULATE_READ
+from samplecache.kernel.linux import MADV_PAGEOUT, MADV_POPULATE_READ, drain_lru_batches
 from samplecache.kernel.linux_region import call, declare, madvise
 
 PAGES = 512
@@ -144,7 +144,7 @@ class Memory:
         left = PAGES
         while futile < FUTILE_TRIES and time.monotonic() < deadline_s:
             self.advise(MADV_PAGEOUT)
-            _on_each_cpu(lambda: madvise(self.address, PAGE, MADV_PAGEOUT))
+            drain_lru_batches(self.address)
             time.sleep(0.01)
             now = self.in_core()
             if now == 0:
@@ -182,23 +182,6 @@ class Memory:
         while self.in_core() < PAGES and time.monotonic() < deadline_s:
             time.sleep(0.002)
         return self.in_core()
-
-
-def _on_each_cpu(act: Callable[[], object]) -> None:
-    """Have each CPU put its batch of pages on the LRU lists: madvise drains that of the CPU it runs on.
-
-    On those that the process was asked to keep off, too: a disk's interrupts put pages there.
-    """
-    allowed = os.sched_getaffinity(0)
-    try:
-        for cpu in range(os.cpu_count() or 1):
-            try:
-                os.sched_setaffinity(0, {cpu})
-            except OSError:  # one that a control group has not given
-                continue
-            act()
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def _reading(act: Callable[[], object]) -> Reading:

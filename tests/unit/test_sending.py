@@ -58,6 +58,7 @@ class Session:
         self.converter = Converter(audio, audio)
         self.place = Place()
         self.reads: list[range] = []
+        self.client_ns = 0
         self._resident = resident
         self._clock = clock or VirtualClock()
 
@@ -69,6 +70,7 @@ class Session:
             return None
         frames = range(block.frames.start, min(block.frames.start + 4 * FRAMES, self._resident))
         self.reads.append(frames)
+        self.client_ns = client_ns
         now_ns = self._clock.now_ns()
         return ReadBatch(ReadBlock(block, pcm(frames), block.frames.start, Reading(now_ns, now_ns, NO_FAULTS)), frames)
 
@@ -194,9 +196,9 @@ async def one_turn(client: Client) -> None:
 LEAD_NS = 100 * NS_PER_MS
 
 
-async def late_run(client: Client, clock: VirtualClock, wheel: Wheel, session: Session, blocks: int = 1) -> PacedRun:
+async def late_run(client: Client, clock: VirtualClock, wheel: Wheel, session: Session) -> PacedRun:
     """A run of which the first message went out and the second block is a millisecond late, for it was not taken."""
-    run = run_of(session, outbox_to(client, clock), wheel, clock, blocks)
+    run = run_of(session, outbox_to(client, clock), wheel, clock)
     wheel.turn(clock)
     wheel.turn(clock)
     assert client.begun == blocks_up_to(1)
@@ -210,6 +212,7 @@ async def test_a_block_that_is_late_brings_with_it_what_may_leave_by_then() -> N
     session = Session(9, LEAD_NS, resident=9 * FRAMES, clock=clock)
     run = await late_run(client, clock, wheel, session)
     assert client.begun[1:] == [told_of(FRAMES, NS_PER_MS)]
+    assert session.client_ns == 121 * NS_PER_MS
     await one_turn(client)
     # Of the blocks after it, five may leave within the lead; the session reads four blocks at a time.
     assert session.reads == [range(4 * FRAMES), range(FRAMES, 5 * FRAMES)]
@@ -250,8 +253,7 @@ async def test_messages_of_several_blocks_go_on_from_where_a_late_one_has_caught
     clock.sleep_until(35 * NS_PER_MS)
     wheel.calls[-1][2]()
     await one_turn(client)
-    spans = [range(2 * FRAMES)]
-    assert client.begun == [told_of(0, 5 * NS_PER_MS), block_message(0, pcm(spans[0]))]
+    assert client.begun == [told_of(0, 5 * NS_PER_MS), block_message(0, pcm(range(2 * FRAMES)))]
     await one_turn(client)
     assert session.playback.stats.blocks == 2
     begun = await play_out(run, client, wheel, clock)

@@ -68,8 +68,13 @@ class TestErrors:
 
 class TestWillneed:
     @pytest.mark.parametrize("mapped", [False, True])
-    def test_madvise05_page_tables_without_a_swap_entry_are_walked(self, kernel: Kernel, mapped: bool) -> None:
-        """32 MiB that nothing was written to: with no page table at all, or with one full of the zero page."""
+    def test_madvise05_page_tables_without_a_swap_entry_are_walked(
+        self, kernel: Kernel, swapping: None, mapped: bool
+    ) -> None:
+        """32 MiB that nothing was written to: with no page table at all, or with one full of the zero page.
+
+        What is swapped is counted for the whole machine: with those that swap, which run one at a time.
+        """
         region = kernel.map(32 * MIB)
         if mapped:
             kernel.populate(region, region.span)
